@@ -1,0 +1,78 @@
+//! The Envoy API under short names. Replacing `envoy-types` means changing this file.
+//!
+//! A message that exists once keeps its own name (`envoy::Listener`); families that would collide
+//! keep the module they come from (`envoy::rbac::Policy`, `envoy::route::Route`).
+
+use envoy_types::pb::{envoy as api, google};
+use prost::{Message, Name};
+
+pub use api::{
+    config::{
+        accesslog::v3 as accesslog,
+        bootstrap::v3::Bootstrap,
+        cluster::v3::{self as cluster, Cluster},
+        common::mutation_rules::v3 as mutation_rules,
+        core::v3 as core,
+        endpoint::v3::{self as endpoint, ClusterLoadAssignment},
+        listener::v3::{self as listener, Listener},
+        rbac::v3 as rbac,
+        route::v3::{self as route, RouteConfiguration, ScopedRouteConfiguration},
+    },
+    extensions::{
+        access_loggers::file::v3::FileAccessLog,
+        filters::{
+            common::set_filter_state::v3 as filter_state,
+            http::{
+                filter_chain::v3 as http_filter_chain, grpc_stats::v3 as http_grpc_stats,
+                rbac::v3 as http_rbac, router::v3::Router,
+                set_filter_state::v3::Config as HttpSetFilterState,
+            },
+            listener::{http_inspector::v3::HttpInspector, original_dst::v3::OriginalDst},
+            network::{
+                http_connection_manager::v3::{self as http_connection_manager, HttpConnectionManager},
+                set_filter_state::v3::Config as NetworkSetFilterState,
+                tcp_proxy::v3::{self as tcp_proxy, TcpProxy},
+            },
+        },
+        http::early_header_mutation::header_mutation::v3::HeaderMutation as EarlyHeaderMutation,
+        matching::common_inputs::network::v3 as network_inputs,
+        transport_sockets::{
+            internal_upstream::v3::{self as internal_upstream, InternalUpstreamTransport},
+            raw_buffer::v3::RawBuffer,
+            tls::v3::{self as tls, Secret},
+        },
+        upstreams::http::v3::{self as http_protocol, HttpProtocolOptions},
+    },
+    r#type::{matcher::v3 as matcher, metadata::v3 as metadata, v3 as percent},
+};
+pub use envoy_types::pb::xds::{core::v3 as xds_core, r#type::matcher::v3 as xds_matcher};
+pub use google::protobuf::{
+    Any, BoolValue, Duration, ListValue, StringValue, Struct, UInt32Value, Value, value,
+};
+
+/// The discovery service: requests, responses, the server trait and a client for tests.
+pub use api::service::discovery::v3 as discovery;
+
+/// Packs a message into an `Any` under its own type URL.
+pub fn pack<T: Message + Name>(message: &T) -> Any {
+    Any { type_url: T::type_url(), value: message.encode_to_vec() }
+}
+
+/// A duration of whole seconds.
+pub const fn seconds(seconds: i64) -> Duration {
+    Duration { seconds, nanos: 0 }
+}
+
+/// A duration of milliseconds.
+pub const fn milliseconds(milliseconds: i64) -> Duration {
+    #[allow(clippy::cast_possible_truncation, reason = "below 10^9 by the remainder")]
+    Duration { seconds: milliseconds / 1000, nanos: (milliseconds % 1000 * 1_000_000) as i32 }
+}
+
+/// A struct of string values, as metadata holds them.
+pub fn string_struct<K: Into<String>, V: Into<String>>(fields: impl IntoIterator<Item = (K, V)>) -> Struct {
+    let fields = fields
+        .into_iter()
+        .map(|(key, value)| (key.into(), Value { kind: Some(value::Kind::StringValue(value.into())) }));
+    Struct { fields: fields.collect() }
+}

@@ -1,0 +1,55 @@
+//! What goes into a commit and what comes out of it.
+
+use std::{collections::BTreeMap, fmt};
+
+use proto::{Delta, Name, Object, ObjectRef};
+
+use crate::status::Status;
+
+/// One thing that happened outside.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change {
+    /// An object is there, new or changed.
+    Set(Object),
+    /// An object is gone.
+    Remove(ObjectRef),
+}
+
+/// Whom a resource is for: the proxies of one waypoint, named by their Gateway.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Audience {
+    /// The Gateway's namespace.
+    pub namespace: Name,
+    /// The Gateway's name.
+    pub name: Name,
+}
+
+impl fmt::Display for Audience {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// The number of a commit: one for each call of `Mesh::commit`, from 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Revision(pub u64);
+
+/// A waypoint that should run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WaypointPlan {
+    /// The service account whose identity its proxies carry.
+    pub service_account: Name,
+}
+
+/// Everything that one commit changed, and nothing else.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Commit {
+    /// Which commit.
+    pub revision: Revision,
+    /// Resources that moved, for each waypoint that has any.
+    pub resources: BTreeMap<Audience, Delta>,
+    /// Statuses that moved; `None` where the object is gone or nothing is said of it any more.
+    pub statuses: BTreeMap<ObjectRef, Option<Status>>,
+    /// Waypoints that appeared or changed; `None` where one is gone.
+    pub waypoints: BTreeMap<Audience, Option<WaypointPlan>>,
+}
