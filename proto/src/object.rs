@@ -143,14 +143,17 @@ pub enum DecodeError {
 pub struct Decoded {
     /// The object.
     pub object: Object,
-    /// As in `spec.rules.0.filter`; a misspelt field shows up here.
+    /// As in `spec.rules[0].filter`; a misspelt field shows up here.
     pub ignored: Vec<String>,
 }
 
 impl Object {
     /// Reads an object. A namespaced one without a namespace is in `default`, as kubectl has it.
     pub fn decode(mut value: Value) -> Result<Decoded, DecodeError> {
-        let kind = kind_of(&value)?;
+        let (kind, version) = kind_of(&value)?;
+        if !kind.versions().contains(&version) {
+            return Err(kind.unknown_version(&value));
+        }
         if !value["metadata"]["name"].is_string() {
             return Err(DecodeError::Missing("metadata.name"));
         }
@@ -176,9 +179,10 @@ impl Object {
 }
 
 impl ObjectRef {
-    /// Reads who a manifest claims to be, even if the rest of it cannot be read.
+    /// Reads who a manifest claims to be, even if the rest of it cannot be read or its version is
+    /// one that we do not support.
     pub fn of_manifest(value: &Value) -> Option<Self> {
-        let kind = kind_of(value).ok()?;
+        let (kind, _version) = kind_of(value).ok()?;
         let metadata = &value["metadata"];
         let namespace =
             if kind.namespaced() { metadata["namespace"].as_str().unwrap_or("default") } else { "" };
@@ -186,7 +190,8 @@ impl ObjectRef {
     }
 }
 
-fn kind_of(value: &Value) -> Result<Kind, DecodeError> {
+/// The kind that a manifest names, and the version it is written in, supported or not.
+fn kind_of(value: &Value) -> Result<(Kind, &str), DecodeError> {
     let api_version = value["apiVersion"].as_str().ok_or(DecodeError::Missing("apiVersion"))?;
     let name = value["kind"].as_str().ok_or(DecodeError::Missing("kind"))?;
     let (group, version) = api_version.rsplit_once('/').unwrap_or(("", api_version));
@@ -195,18 +200,39 @@ fn kind_of(value: &Value) -> Result<Kind, DecodeError> {
         api_version: api_version.to_owned(),
         kind: name.to_owned(),
     })?;
-    if kind.versions().contains(&version) {
-        return Ok(kind);
+    Ok((kind, version))
+}
+
+impl Kind {
+    fn unknown_version(self, value: &Value) -> DecodeError {
+        let api_version = value["apiVersion"].as_str().unwrap_or_default().to_owned();
+        let preferred = self.versions().first().copied().unwrap_or_default();
+        let group = self.group();
+        let expected = if group.is_empty() { preferred.to_owned() } else { format!("{group}/{preferred}") };
+        DecodeError::UnknownVersion { kind: self.name(), api_version, expected }
     }
-    let preferred = kind.versions().first().copied().unwrap_or_default();
-    let expected = if group.is_empty() { preferred.to_owned() } else { format!("{group}/{preferred}") };
-    Err(DecodeError::UnknownVersion { kind: kind.name(), api_version: api_version.to_owned(), expected })
+}
+
+/// Prints `path` as a reader would write it: `spec.rules[0].filters`.
+fn field_path(path: &serde_ignored::Path<'_>) -> String {
+    use serde_ignored::Path;
+    match path {
+        Path::Root => String::new(),
+        Path::Seq { parent, index } => format!("{}[{index}]", field_path(parent)),
+        Path::Map { parent, key } => match field_path(parent).as_str() {
+            "" => key.clone(),
+            parent => format!("{parent}.{key}"),
+        },
+        Path::Some { parent } | Path::NewtypeStruct { parent } | Path::NewtypeVariant { parent } => {
+            field_path(parent)
+        }
+    }
 }
 
 fn decode<T: serde::de::DeserializeOwned>(value: Value, ignored: &mut Vec<String>) -> Result<T, DecodeError> {
     let mut track = serde_path_to_error::Track::new();
     let paths = serde_path_to_error::Deserializer::new(value, &mut track);
-    serde_ignored::deserialize(paths, |path| ignored.push(path.to_string())).map_err(
+    serde_ignored::deserialize(paths, |path| ignored.push(field_path(&path))).map_err(
         |error: serde_json::Error| DecodeError::Field {
             path: track.path().to_string(),
             message: error.to_string(),
@@ -237,8 +263,15 @@ mod tests {
             "spec": {"rules": [{"backendRef": []}]},
         });
         let decoded = Object::decode(route).unwrap();
-        assert_eq!(decoded.ignored, ["spec.rules.?.0.backendRef"]);
+        assert_eq!(decoded.ignored, ["spec.rules[0].backendRef"]);
         assert_eq!(decoded.object.reference().to_string(), "HTTPRoute default/r");
+    }
+
+    #[test]
+    fn a_manifest_of_an_unsupported_version_still_says_who_it_is() {
+        let policy = json!({"apiVersion": "security.istio.io/v2", "kind": "AuthorizationPolicy", "metadata": {"name": "p"}});
+        let reference = ObjectRef::of_manifest(&policy).map(|reference| reference.to_string());
+        assert_eq!(reference.as_deref(), Some("AuthorizationPolicy default/p"));
     }
 
     #[test]
