@@ -9,23 +9,27 @@ use prost::{Message, Name};
 pub use api::{
     config::{
         accesslog::v3 as accesslog,
-        bootstrap::v3::Bootstrap,
+        bootstrap::v3::{self as bootstrap, Bootstrap},
         cluster::v3::{self as cluster, Cluster},
         common::mutation_rules::v3 as mutation_rules,
         core::v3 as core,
         endpoint::v3::{self as endpoint, ClusterLoadAssignment},
         listener::v3::{self as listener, Listener},
+        metrics::v3 as metrics,
         rbac::v3 as rbac,
         route::v3::{self as route, RouteConfiguration, ScopedRouteConfiguration},
     },
     extensions::{
-        access_loggers::file::v3::FileAccessLog,
+        access_loggers::file::v3::{FileAccessLog, file_access_log::AccessLogFormat as FileAccessLogFormat},
+        bootstrap::internal_listener::v3::InternalListener,
         filters::{
             common::set_filter_state::v3 as filter_state,
             http::{
+                credential_injector::v3::CredentialInjector,
                 filter_chain::v3 as http_filter_chain, grpc_stats::v3 as http_grpc_stats,
                 rbac::v3 as http_rbac, router::v3::Router,
                 set_filter_state::v3::Config as HttpSetFilterState,
+                upstream_codec::v3::UpstreamCodec,
             },
             listener::{http_inspector::v3::HttpInspector, original_dst::v3::OriginalDst},
             network::{
@@ -34,7 +38,10 @@ pub use api::{
                 tcp_proxy::v3::{self as tcp_proxy, TcpProxy},
             },
         },
-        http::early_header_mutation::header_mutation::v3::HeaderMutation as EarlyHeaderMutation,
+        http::{
+            early_header_mutation::header_mutation::v3::HeaderMutation as EarlyHeaderMutation,
+            injected_credentials::generic::v3::Generic as GenericCredential,
+        },
         matching::common_inputs::network::v3 as network_inputs,
         transport_sockets::{
             internal_upstream::v3::{self as internal_upstream, InternalUpstreamTransport},
