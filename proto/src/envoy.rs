@@ -25,11 +25,9 @@ pub use api::{
         filters::{
             common::set_filter_state::v3 as filter_state,
             http::{
-                credential_injector::v3::CredentialInjector,
-                filter_chain::v3 as http_filter_chain, grpc_stats::v3 as http_grpc_stats,
-                rbac::v3 as http_rbac, router::v3::Router,
-                set_filter_state::v3::Config as HttpSetFilterState,
-                upstream_codec::v3::UpstreamCodec,
+                credential_injector::v3::CredentialInjector, filter_chain::v3 as http_filter_chain,
+                grpc_stats::v3 as http_grpc_stats, rbac::v3 as http_rbac, router::v3::Router,
+                set_filter_state::v3::Config as HttpSetFilterState, upstream_codec::v3::UpstreamCodec,
             },
             listener::{http_inspector::v3::HttpInspector, original_dst::v3::OriginalDst},
             network::{
