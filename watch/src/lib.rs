@@ -1,9 +1,33 @@
 //! The outside world, read only: sources of Kubernetes objects.
+//!
+//! ```text
+//!   tree ─► manifest ─► contents ─► catalog ─► diff ─► Update      directory.rs puts these in a row
+//!   files    documents   objects     one of     what moved
+//!            of a file   of a file   each name
+//! ```
+//!
+//! Only `tree` and `alarm` touch the disk. Another source (an API server) needs its own front half and
+//! shares `trim` and `diff`.
+
+mod alarm;
+mod catalog;
+mod complaint;
+mod contents;
+mod diff;
+mod directory;
+mod manifest;
+mod tree;
+mod trim;
 
 use std::{convert::Infallible, future::Future};
 
 use tokio::sync::mpsc::Sender;
 use translate::Change;
+
+pub use complaint::{Complaint, Severity, Spot};
+pub use diff::Held;
+pub use directory::{DirectoryError, DirectorySource, ReadError, read_directory};
+pub use trim::trim;
 
 /// How a source speaks. Everything that exists is sent first; then `Ready`, once; then changes.
 #[derive(Clone, Debug, PartialEq)]

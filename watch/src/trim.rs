@@ -1,0 +1,206 @@
+//! What we drop of an object before keeping it: what nobody downstream reads costs memory, and is a
+//! change of the mesh each time it changes.
+
+use std::sync::Arc;
+
+use proto::{
+    Object,
+    kubernetes::{EndpointSlice, ObjectMeta, Pod, PodCondition, PodSpec, PodStatus},
+};
+
+/// Annotations that say how an object came to be, not what it means.
+const HISTORY: [&str; 2] =
+    ["kubectl.kubernetes.io/last-applied-configuration", "endpoints.kubernetes.io/last-change-trigger-time"];
+
+/// The part of `object` that a derivation may read. Two objects that differ only in the rest are equal
+/// afterwards, so that a change of it is no change.
+pub fn trim(object: Object) -> Object {
+    match object {
+        Object::Namespace(namespace) => {
+            let mut namespace = Arc::unwrap_or_clone(namespace);
+            trim_metadata(&mut namespace.metadata);
+            (namespace.spec, namespace.status) = (None, None);
+            Object::Namespace(Arc::new(namespace))
+        }
+        Object::Service(service) => {
+            let mut service = Arc::unwrap_or_clone(service);
+            trim_metadata(&mut service.metadata);
+            service.status = None;
+            Object::Service(Arc::new(service))
+        }
+        Object::EndpointSlice(slice) => {
+            let mut slice = Arc::unwrap_or_clone(slice);
+            trim_metadata(&mut slice.metadata);
+            trim_targets(&mut slice);
+            Object::EndpointSlice(Arc::new(slice))
+        }
+        Object::Pod(pod) => Object::Pod(Arc::new(trim_pod(Arc::unwrap_or_clone(pod)))),
+        // The statuses of the kinds below are written by us. Keeping them would make each write of
+        // ours a change that we then react to.
+        Object::Gateway(gateway) => {
+            let mut gateway = Arc::unwrap_or_clone(gateway);
+            trim_metadata(&mut gateway.metadata);
+            gateway.status = None;
+            Object::Gateway(Arc::new(gateway))
+        }
+        Object::HTTPRoute(route) => {
+            let mut route = Arc::unwrap_or_clone(route);
+            trim_metadata(&mut route.metadata);
+            route.status = None;
+            Object::HTTPRoute(Arc::new(route))
+        }
+        Object::AuthorizationPolicy(policy) => {
+            let mut policy = Arc::unwrap_or_clone(policy);
+            trim_metadata(&mut policy.metadata);
+            Object::AuthorizationPolicy(Arc::new(policy))
+        }
+    }
+}
+
+fn trim_metadata(metadata: &mut ObjectMeta) {
+    let ObjectMeta {
+        annotations,
+        creation_timestamp: _,
+        deletion_grace_period_seconds,
+        deletion_timestamp: _,
+        finalizers,
+        generate_name,
+        generation: _,
+        labels: _,
+        managed_fields,
+        name: _,
+        namespace: _,
+        owner_references,
+        resource_version,
+        self_link,
+        uid: _,
+    } = metadata;
+    *deletion_grace_period_seconds = None;
+    *finalizers = None;
+    *generate_name = None;
+    *managed_fields = None;
+    *owner_references = None;
+    *resource_version = None;
+    *self_link = None;
+    if let Some(annotations) = annotations {
+        annotations.retain(|name, _| !HISTORY.contains(&name.as_str()));
+    }
+    *annotations = annotations.take().filter(|annotations| !annotations.is_empty());
+}
+
+/// A pod moves its resource version with every heartbeat of a probe; an endpoint must not move with it.
+fn trim_targets(slice: &mut EndpointSlice) {
+    for target in slice.endpoints.iter_mut().filter_map(|endpoint| endpoint.target_ref.as_mut()) {
+        target.resource_version = None;
+    }
+}
+
+/// Of a pod we read who it is, where it runs and whether it is ready. The rest is the bulk of a cluster.
+fn trim_pod(pod: Pod) -> Pod {
+    let Pod { mut metadata, spec, status } = pod;
+    trim_metadata(&mut metadata);
+    let spec = spec.map(|spec| PodSpec {
+        service_account_name: spec.service_account_name,
+        node_name: spec.node_name,
+        host_network: spec.host_network,
+        ..PodSpec::default()
+    });
+    let status = status.map(|status| PodStatus {
+        phase: status.phase,
+        pod_ip: status.pod_ip,
+        pod_ips: status.pod_ips,
+        conditions: status.conditions.map(|conditions| conditions.into_iter().map(trim_condition).collect()),
+        ..PodStatus::default()
+    });
+    Pod { metadata, spec, status }
+}
+
+fn trim_condition(condition: PodCondition) -> PodCondition {
+    PodCondition { type_: condition.type_, status: condition.status, ..PodCondition::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn trimmed(value: Value) -> Object {
+        trim(Object::decode(value).unwrap().object)
+    }
+
+    #[test]
+    fn what_a_pod_is_and_where_it_runs_is_kept_and_its_heartbeat_is_not() {
+        let pod = |resource_version: &str, probed: &str, image: &str| {
+            trimmed(json!({
+                "apiVersion": "v1", "kind": "Pod",
+                "metadata": {
+                    "name": "p", "uid": "u", "generation": 1, "labels": {"app": "web"},
+                    "resourceVersion": resource_version, "creationTimestamp": "2026-01-02T03:04:05Z",
+                    "managedFields": [{"manager": resource_version}],
+                    "annotations": {
+                        "ambient.istio.io/redirection": "enabled",
+                        "kubectl.kubernetes.io/last-applied-configuration": image,
+                    },
+                },
+                "spec": {"serviceAccountName": "web", "nodeName": "n", "containers": [{"name": "c", "image": image}]},
+                "status": {
+                    "phase": "Running", "podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.1"}],
+                    "conditions": [{"type": "Ready", "status": "True", "lastProbeTime": probed}],
+                },
+            }))
+        };
+        let kept = pod("1", "2026-01-02T03:04:05Z", "a");
+        assert_eq!(kept, pod("2", "2026-01-02T03:04:06Z", "b"));
+
+        let Object::Pod(kept) = kept else { panic!("{kept:?}") };
+        let expected = json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {
+                "name": "p", "namespace": "default", "uid": "u", "generation": 1, "labels": {"app": "web"},
+                "creationTimestamp": "2026-01-02T03:04:05Z",
+                "annotations": {"ambient.istio.io/redirection": "enabled"},
+            },
+            "spec": {"serviceAccountName": "web", "nodeName": "n", "containers": []},
+            "status": {
+                "phase": "Running", "podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.1"}],
+                "conditions": [{"type": "Ready", "status": "True"}],
+            },
+        });
+        assert_eq!(serde_json::to_value(&*kept).unwrap(), expected);
+    }
+
+    #[test]
+    fn our_own_status_is_no_change_of_the_object() {
+        let gateway = |status: Value| {
+            trimmed(json!({
+                "apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway", "metadata": {"name": "w"},
+                "spec": {
+                    "gatewayClassName": "istio-waypoint",
+                    "listeners": [{"name": "mesh", "port": 15008, "protocol": "HBONE"}],
+                },
+                "status": status,
+            }))
+        };
+        let written = json!({"addresses": [{"type": "IPAddress", "value": "10.0.0.9"}]});
+        assert_eq!(gateway(written), gateway(json!({})));
+    }
+
+    #[test]
+    fn an_endpoint_does_not_move_with_the_resource_version_of_its_pod() {
+        let slice = |version: &str| {
+            trimmed(json!({
+                "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+                "metadata": {
+                    "name": "s",
+                    "annotations": {"endpoints.kubernetes.io/last-change-trigger-time": version},
+                },
+                "endpoints": [{
+                    "addresses": ["10.0.0.1"],
+                    "targetRef": {"kind": "Pod", "name": "p", "resourceVersion": version},
+                }],
+            }))
+        };
+        assert_eq!(slice("1"), slice("2"));
+    }
+}
