@@ -154,7 +154,7 @@ impl Object {
         if !kind.versions().contains(&version) {
             return Err(kind.unknown_version(&value));
         }
-        if !value["metadata"]["name"].is_string() {
+        if value["metadata"]["name"].is_null() {
             return Err(DecodeError::Missing("metadata.name"));
         }
         if kind.namespaced() && value["metadata"]["namespace"].is_null() {
