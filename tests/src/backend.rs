@@ -1,0 +1,165 @@
+//! Small backends: HTTP that tells what it received, TCP that echoes, TCP that speaks first. All of them count.
+
+use std::{
+    collections::BTreeMap,
+    convert::Infallible,
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use anyhow::{Context, Result};
+use bytes::Bytes;
+use http::Response;
+use http_body_util::{BodyExt, Full};
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo},
+    server::conn::auto,
+};
+use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+};
+use tokio_util::task::AbortOnDropHandle;
+
+/// What a server-first backend says to whoever connects.
+pub const BANNER: &str = "220 the backend speaks first\r\n";
+
+/// What a backend speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1 and HTTP/2 on one port. The answer is a JSON object: the backend's `name`, and the
+    /// `method`, `path`, `version`, `authority` and `headers` of the request as they arrived.
+    Http,
+    /// Sends back what it receives.
+    Echo,
+    /// Sends [`BANNER`] as soon as somebody connects, then echoes.
+    Banner,
+}
+
+/// What a backend has seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// Connections accepted.
+    pub connections: u64,
+    /// HTTP requests received.
+    pub requests: u64,
+    /// Bytes received, if it speaks TCP.
+    pub bytes: u64,
+}
+
+/// A backend. It ends when dropped.
+#[derive(Debug)]
+pub struct Backend {
+    /// Where it listens.
+    pub address: SocketAddr,
+    counters: Arc<Counters>,
+    _task: AbortOnDropHandle<()>,
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    connections: AtomicU64,
+    requests: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl Backend {
+    /// Starts the backend `name` on `address`; port 0 takes any free one.
+    pub async fn start(name: &str, protocol: Protocol, address: SocketAddr) -> Result<Self> {
+        let listener = TcpListener::bind(address)
+            .await
+            .with_context(|| format!("starting the backend {name} on {address}"))?;
+        let address = listener.local_addr()?;
+        let counters = Arc::new(Counters::default());
+        let (name, seen) = (Arc::<str>::from(name), Arc::clone(&counters));
+        let task = tokio::spawn(async move {
+            let mut connections = JoinSet::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                seen.connections.fetch_add(1, Ordering::Relaxed);
+                let (name, seen) = (Arc::clone(&name), Arc::clone(&seen));
+                // A connection that breaks is the client's business.
+                connections.spawn(async move { drop(serve(stream, protocol, name, seen).await) });
+                while connections.try_join_next().is_some() {}
+            }
+        });
+        Ok(Self { address, counters, _task: AbortOnDropHandle::new(task) })
+    }
+
+    /// What it has seen so far.
+    pub fn seen(&self) -> Seen {
+        Seen {
+            connections: self.counters.connections.load(Ordering::Relaxed),
+            requests: self.counters.requests.load(Ordering::Relaxed),
+            bytes: self.counters.bytes.load(Ordering::Relaxed),
+        }
+    }
+}
+
+async fn serve(stream: TcpStream, protocol: Protocol, name: Arc<str>, seen: Arc<Counters>) -> Result<()> {
+    stream.set_nodelay(true)?;
+    match protocol {
+        Protocol::Http => http(stream, name, seen).await,
+        Protocol::Echo => Ok(echo(stream, &seen).await?),
+        Protocol::Banner => {
+            let mut stream = stream;
+            stream.write_all(BANNER.as_bytes()).await?;
+            Ok(echo(stream, &seen).await?)
+        }
+    }
+}
+
+async fn http(stream: TcpStream, name: Arc<str>, seen: Arc<Counters>) -> Result<()> {
+    let service = service_fn(move |request| {
+        seen.requests.fetch_add(1, Ordering::Relaxed);
+        answer(Arc::clone(&name), request)
+    });
+    let either = auto::Builder::new(TokioExecutor::new());
+    let ended = either.serve_connection(TokioIo::new(stream), service).await;
+    ended.map_err(anyhow::Error::from_boxed)
+}
+
+async fn answer(
+    name: Arc<str>,
+    request: http::Request<Incoming>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    let (parts, body) = request.into_parts();
+    // The request is read to its end before the answer, so that keep-alive connections stay in step.
+    let body = body.collect().await.map(|body| body.to_bytes().len()).unwrap_or_default();
+    let mut headers = BTreeMap::<&str, Vec<String>>::new();
+    for (name, value) in &parts.headers {
+        let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
+        headers.entry(name.as_str()).or_default().push(value);
+    }
+    let seen = json!({
+        "name": &*name,
+        "method": parts.method.as_str(),
+        "path": parts.uri.path_and_query().map_or("", http::uri::PathAndQuery::as_str),
+        "authority": parts.uri.authority().map(http::uri::Authority::as_str),
+        "version": format!("{:?}", parts.version),
+        "headers": headers,
+        "body": body,
+    });
+    let mut response = Response::new(Full::new(Bytes::from(seen.to_string())));
+    let json = http::HeaderValue::from_static("application/json");
+    response.headers_mut().insert(http::header::CONTENT_TYPE, json);
+    Ok(response)
+}
+
+async fn echo(mut stream: TcpStream, seen: &Counters) -> io::Result<()> {
+    let mut buffer = vec![0; 16 * 1024];
+    loop {
+        let length = stream.read(&mut buffer).await?;
+        if length == 0 {
+            return stream.shutdown().await;
+        }
+        seen.bytes.fetch_add(length as u64, Ordering::Relaxed);
+        stream.write_all(&buffer[..length]).await?;
+    }
+}

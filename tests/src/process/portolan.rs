@@ -1,0 +1,173 @@
+//! The control plane under test: built once, started on a scratch directory, stopped, killed and started again.
+
+use std::{
+    env, fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+use tokio::sync::OnceCell;
+
+use super::Process;
+use crate::until;
+
+/// How long a start or an orderly stop may take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What to start it with.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The directory of manifests.
+    pub manifests: PathBuf,
+    /// The state directory: CA, proxies' files, the real address.
+    pub state: PathBuf,
+    /// Where its log and its ready file go.
+    pub scratch: PathBuf,
+    /// More arguments of `portolan serve`.
+    pub arguments: Vec<String>,
+}
+
+/// A `portolan serve`. It ends when dropped.
+#[derive(Debug)]
+pub struct Portolan {
+    binary: PathBuf,
+    options: Options,
+    process: Option<Process>,
+    address: SocketAddr,
+}
+
+impl Portolan {
+    /// Builds the binary if need be, starts `portolan serve` on a free port and waits until it serves.
+    pub async fn start(options: Options) -> Result<Self> {
+        let binary = binary().await?;
+        fs::create_dir_all(&options.state)?;
+        fs::create_dir_all(&options.scratch)?;
+        let mut portolan =
+            Self { binary, options, process: None, address: SocketAddr::from(([127, 0, 0, 1], 0)) };
+        portolan.restart().await?;
+        Ok(portolan)
+    }
+
+    /// Starts it again after [`stop`](Self::stop) or [`kill`](Self::kill), on the same port and state.
+    pub async fn restart(&mut self) -> Result<()> {
+        let Options { manifests, state, scratch, arguments } = &self.options;
+        let ready = scratch.join("ready");
+        if ready.exists() {
+            fs::remove_file(&ready)?;
+        }
+        let listen = self.address.to_string();
+        let mut all = vec!["serve".as_ref(), "--dir".as_ref(), manifests.as_os_str()];
+        all.extend(["--state".as_ref(), state.as_os_str(), "--listen".as_ref(), listen.as_ref()]);
+        all.extend(["--log".as_ref(), "json".as_ref(), "--ready-file".as_ref(), ready.as_os_str()]);
+        all.extend(arguments.iter().map(AsRef::<std::ffi::OsStr>::as_ref));
+        let mut process = Process::start("portolan", &self.binary, &all, &self.log())?;
+        until("portolan to be ready", PATIENCE, async || {
+            process.must_run()?;
+            Ok(ready.exists().then_some(()))
+        })
+        .await
+        .with_context(|| format!("portolan's last lines:\n{}", process.tail(20)))?;
+        let address = state.join("xds-address");
+        let address =
+            fs::read_to_string(&address).with_context(|| format!("reading {}", address.display()))?;
+        self.address = address.trim().parse()?;
+        self.process = Some(process);
+        Ok(())
+    }
+
+    /// Stops it in order, as Kubernetes does.
+    pub async fn stop(&mut self) -> Result<()> {
+        let Some(mut process) = self.process.take() else { bail!("portolan is not running") };
+        let status = process.terminate(PATIENCE).await?;
+        ensure!(status.success(), "portolan ended with {status}; its last lines:\n{}", process.tail(20));
+        Ok(())
+    }
+
+    /// Kills it without warning.
+    pub fn kill(&mut self) -> Result<()> {
+        let Some(mut process) = self.process.take() else { bail!("portolan is not running") };
+        process.kill()
+    }
+
+    /// The bootstrap of a proxy of the Gateway `gateway`, as in `webapp/waypoint`, admin on a free port.
+    pub async fn bootstrap(&self, gateway: &str) -> Result<Value> {
+        let xds = self.address.to_string();
+        let state = self.options.state.display().to_string();
+        let mut arguments = vec!["bootstrap", "--gateway", gateway, "--state", &state, "--xds", &xds];
+        arguments.extend(["--admin-port", "0", "-o", "json"]);
+        Ok(serde_json::from_str(&self.run(&arguments).await?)?)
+    }
+
+    /// Runs another command of the binary and gives what it prints.
+    pub async fn run(&self, arguments: &[&str]) -> Result<String> {
+        let mut command = Command::new(&self.binary);
+        command.args(arguments);
+        let output = tokio::task::spawn_blocking(move || command.output()).await??;
+        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        ensure!(output.status.success(), "portolan {} failed: {err}", arguments.join(" "));
+        Ok(out.into_owned())
+    }
+
+    /// What it logged, line by line; lines that are not JSON are left out.
+    pub fn events(&self) -> Result<Vec<Value>> {
+        let log = fs::read_to_string(self.log())?;
+        Ok(log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
+    }
+
+    /// Waits until `wanted` of the events after the first `skip` is found, and gives it.
+    pub async fn event(&self, what: &str, skip: usize, wanted: impl Fn(&Value) -> bool) -> Result<Value> {
+        let found = async || Ok(self.events()?.into_iter().skip(skip).find(|event| wanted(event)));
+        until(what, PATIENCE, found).await
+    }
+
+    /// Where it serves xDS.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its state directory.
+    pub fn state(&self) -> &Path {
+        &self.options.state
+    }
+
+    fn log(&self) -> PathBuf {
+        self.options.scratch.join("portolan.log")
+    }
+}
+
+/// The path of the binary, built on first use with the cargo, profile and target directory that built us.
+async fn binary() -> Result<PathBuf> {
+    static BINARY: OnceCell<PathBuf> = OnceCell::const_new();
+    let built = BINARY.get_or_try_init(async || tokio::task::spawn_blocking(build).await?);
+    built.await.cloned()
+}
+
+fn build() -> Result<PathBuf> {
+    // Ours is <target>/<profile>/demo or <target>/<profile>/deps/e2e-0123.
+    let executable = env::current_exe()?;
+    let profile = executable
+        .ancestors()
+        .skip(1)
+        .find(|directory| !directory.ends_with("deps"))
+        .context("this program is not in a cargo target directory")?;
+    let target = profile.parent().context("this program is not in a cargo target directory")?;
+    let profile_name = match profile.file_name().and_then(|name| name.to_str()) {
+        Some("debug") | None => "dev",
+        Some(name) => name,
+    };
+    eprintln!("building portolan");
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let status = Command::new(cargo)
+        .args(["build", "--quiet", "--package", "deploy", "--bin", "portolan", "--profile", profile_name])
+        .arg("--target-dir")
+        .arg(target)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .status()
+        .context("running cargo; is it on PATH?")?;
+    ensure!(status.success(), "cargo build --package deploy failed with {status}");
+    Ok(profile.join(format!("portolan{}", env::consts::EXE_SUFFIX)))
+}
