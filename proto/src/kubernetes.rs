@@ -2,8 +2,11 @@
 
 pub use k8s_openapi::{
     api::{
-        core::v1::{Namespace, Pod, PodCondition, PodSpec, PodStatus, Service},
-        discovery::v1::EndpointSlice,
+        core::v1::{Namespace, Pod, PodCondition, PodSpec, PodStatus, Service, ServicePort},
+        discovery::v1::{Endpoint, EndpointSlice},
     },
-    apimachinery::pkg::{apis::meta::v1::ObjectMeta, util::intstr::IntOrString},
+    apimachinery::pkg::{
+        apis::meta::v1::{LabelSelector, ObjectMeta},
+        util::intstr::IntOrString,
+    },
 };

@@ -1,27 +1,114 @@
 //! The brain: Kubernetes objects in, Envoy resources and statuses out. No clock, no network, no tasks, no failure.
+//!
+//! [`Mesh::commit`] is the whole of it, top to bottom: what changed is *lowered* into the input
+//! tables, the joins *bind* who is attached to whom, and what follows is *emitted*. Every derived row
+//! remembers what it read, so a commit computes the rows that what changed can have changed, and
+//! no others. Here is how a policy becomes a resource:
+//!
+//! ```text
+//! AuthorizationPolicy ── policy::authorization::lower ──► inputs.authorizations   one object, one row
+//!                        bind::policies_of            ──► which policies judge a service
+//!                        bind::routes_of              ──► which routes a service port has
+//!                        envoy::route_config          ──► RouteConfiguration of that port
+//! ```
 
+mod bind;
+mod bindings;
 mod change;
+mod derive;
+mod emit;
+mod envoy;
+mod inputs;
+mod mesh;
+mod policy;
 mod problem;
+mod resources;
+mod route;
 mod settings;
 pub mod status;
+
+use std::collections::BTreeMap;
 
 pub use change::{Audience, Change, Commit, Revision, WaypointPlan};
 pub use problem::{FieldPath, Lowered, Problem, Reason};
 pub use settings::{Bind, Settings};
 
+use crate::{
+    bindings::Bindings,
+    derive::{Derived, Touched},
+    inputs::Inputs,
+    resources::Resources,
+    status::Status,
+};
+
 /// The mesh: every object we know and everything that follows from them.
-#[derive(Debug)]
-pub struct Mesh;
+pub struct Mesh {
+    settings: Settings,
+    inputs: Inputs,
+    bindings: Bindings,
+    resources: Resources,
+    statuses: Derived<Status>,
+    revision: Revision,
+}
 
 impl Mesh {
     /// An empty mesh.
-    pub fn new(_settings: Settings) -> Self {
-        Self
+    pub fn new(settings: Settings) -> Self {
+        Self {
+            settings,
+            inputs: Inputs::default(),
+            bindings: Bindings::default(),
+            resources: Resources::default(),
+            statuses: Derived::default(),
+            revision: Revision::default(),
+        }
     }
 
     /// Applies the changes as one step and returns what they changed, and nothing else.
+    ///
+    /// The order of the lines is the order in which things follow from one another; each takes what
+    /// the ones above it have finished.
     pub fn commit(&mut self, changes: impl IntoIterator<Item = Change>) -> Commit {
-        let _ = changes.into_iter().count();
-        Commit::default()
+        let mut touched = Touched::default();
+        let Self { settings, inputs, bindings, resources, statuses, revision } = self;
+
+        inputs.apply(changes, settings, &mut touched); // lower
+        let inputs = &*inputs;
+        bindings.update(&mut touched, inputs); // bind
+        let bindings = &*bindings;
+        resources.update(&mut touched, inputs, bindings, settings); // emit
+        status::update(statuses, &mut touched, inputs, bindings);
+
+        revision.0 += 1;
+        Commit {
+            revision: *revision,
+            resources: resources.moved(settings),
+            statuses: moved_statuses(statuses),
+            waypoints: moved_waypoints(inputs),
+        }
     }
+
+    /// How many resource rows the last commit computed: the cost of a change, for tests.
+    pub fn computed(&self) -> usize {
+        self.resources.computed()
+    }
+}
+
+fn moved_statuses(statuses: &Derived<Status>) -> BTreeMap<proto::ObjectRef, Option<Status>> {
+    let changed = statuses.changed().iter();
+    changed
+        .map(|object| (object.clone(), statuses.untracked().get(object).map(|status| (**status).clone())))
+        .collect()
+}
+
+/// A waypoint's proxies run under the service account of its name, as Istio has it.
+fn moved_waypoints(inputs: &Inputs) -> BTreeMap<Audience, Option<WaypointPlan>> {
+    let changed = inputs.waypoints.changed().iter();
+    changed
+        .map(|key| {
+            let audience = Audience { namespace: key.namespace.clone(), name: key.name.clone() };
+            let exists = inputs.waypoints.untracked().contains_key(key);
+            (audience, exists.then(|| WaypointPlan { service_account: key.name.clone() }))
+        })
+        .collect()
 }

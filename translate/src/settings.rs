@@ -19,6 +19,8 @@ pub struct Settings {
     pub trust_domain: Name,
     /// The DNS suffix of Services, as in `web.default.svc.cluster.local`.
     pub cluster_domain: Name,
+    /// The namespace whose policies may govern a whole class of waypoints.
+    pub root_namespace: Name,
     /// Where proxies listen.
     pub bind: Bind,
 }
@@ -28,6 +30,7 @@ impl Default for Settings {
         Self {
             trust_domain: "cluster.local".into(),
             cluster_domain: "cluster.local".into(),
+            root_namespace: "istio-system".into(),
             bind: Bind::Everywhere,
         }
     }

@@ -1,8 +1,20 @@
 //! Conditions: what we say about an object, as values. Writing them somewhere is `deploy`'s task.
 
+mod gateway;
+mod policy;
+mod route;
+mod service;
+
 use std::sync::Arc;
 
-use proto::Name;
+use proto::{Kind, Name, ObjectRef};
+
+use crate::{
+    bindings::Bindings,
+    derive::{Derived, Reads, Row, Touched},
+    inputs::Inputs,
+    mesh::name::Key,
+};
 
 /// Whether a condition holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -70,4 +82,66 @@ pub struct Status {
     pub parents: Vec<ParentStatus>,
     /// For a Gateway: its listeners.
     pub listeners: Vec<ListenerStatus>,
+}
+
+impl Row for Status {
+    const TABLE: &'static str = "status";
+    type Key = ObjectRef;
+    type Bucket = ();
+
+    fn buckets(_key: &ObjectRef, _row: &Self) -> Vec<()> {
+        Vec::new()
+    }
+}
+
+/// Says anew whatever the commit may have changed about an object.
+pub(crate) fn update(
+    statuses: &mut Derived<Status>,
+    touched: &mut Touched,
+    inputs: &Inputs,
+    bindings: &Bindings,
+) {
+    let keys = |kind: Kind, changed: &std::collections::BTreeSet<Key>| {
+        changed.iter().map(|key| key.reference(kind)).collect::<Vec<_>>()
+    };
+    let changed = [
+        keys(Kind::Gateway, inputs.waypoints.changed()),
+        keys(Kind::Service, inputs.services.changed()),
+        keys(Kind::HTTPRoute, inputs.http_routes.changed()),
+        keys(Kind::AuthorizationPolicy, inputs.authorizations.changed()),
+    ];
+    statuses.update(
+        touched,
+        changed.into_iter().flatten(),
+        |object| exists(inputs, object),
+        |reads, object| derive(reads, inputs, bindings, object),
+    );
+}
+
+fn derive(reads: &Reads, inputs: &Inputs, bindings: &Bindings, object: &ObjectRef) -> Option<Status> {
+    let Bindings { waypoint_of, resolved_routes, routes_of: _, policies_of: _ } = bindings;
+    let key = Key::of(object);
+    match object.kind {
+        Kind::Gateway => gateway::of(reads, inputs, resolved_routes, &key),
+        Kind::Service => service::of(reads, inputs, waypoint_of, &key),
+        Kind::HTTPRoute => route::of(reads, resolved_routes, waypoint_of, &key),
+        Kind::AuthorizationPolicy => policy::of(reads, inputs, waypoint_of, &key),
+        Kind::Namespace | Kind::EndpointSlice | Kind::Pod => None,
+    }
+}
+
+fn exists(inputs: &Inputs, object: &ObjectRef) -> bool {
+    let key = Key::of(object);
+    match object.kind {
+        Kind::Gateway => inputs.waypoints.untracked().contains_key(&key),
+        Kind::Service => inputs.services.untracked().contains_key(&key),
+        Kind::HTTPRoute => inputs.http_routes.untracked().contains_key(&key),
+        Kind::AuthorizationPolicy => inputs.authorizations.untracked().contains_key(&key),
+        Kind::Namespace | Kind::EndpointSlice | Kind::Pod => false,
+    }
+}
+
+/// Several problems as one message.
+fn list<'p>(problems: impl IntoIterator<Item = &'p crate::problem::Problem>) -> String {
+    problems.into_iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }

@@ -1,0 +1,55 @@
+//! Which policies judge the requests to a service, behind its waypoint.
+
+use std::sync::Arc;
+
+use super::waypoint_of::WaypointOf;
+use crate::{
+    derive::{Derived, Reads, Row},
+    inputs::Inputs,
+    mesh::name::Key,
+    policy::authorization::{Judgement, Target},
+};
+
+/// The judgements, each under the name of its policy, in the order of the names.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct PoliciesOf(pub(crate) Vec<(Key, Arc<Judgement>)>);
+
+impl PoliciesOf {
+    /// Whether some policy means something else for a TCP connection than for an HTTP request.
+    pub(crate) fn needs_http(&self) -> bool {
+        self.0.iter().any(|(_, judgement)| judgement.needs_http())
+    }
+}
+
+impl Row for PoliciesOf {
+    const TABLE: &'static str = "policies of";
+    /// The service.
+    type Key = Key;
+    type Bucket = ();
+
+    fn buckets(_key: &Key, _row: &Self) -> Vec<()> {
+        Vec::new()
+    }
+}
+
+/// Policies of all kinds of target are one union: there is no order between them.
+pub(crate) fn bind(
+    reads: &Reads,
+    inputs: &Inputs,
+    waypoint_of: &Derived<WaypointOf>,
+    service: &Key,
+) -> Option<PoliciesOf> {
+    let waypoint = waypoint_of.get(reads, service)?.bound()?;
+    let class = inputs.waypoints.get(reads, waypoint)?.class.clone();
+    let targets = [Target::Service(service.clone()), Target::Gateway(waypoint.clone()), Target::Class(class)];
+    let mut policies = Vec::new();
+    for target in &targets {
+        let attached = inputs.authorizations.bucket(reads, target);
+        let deciding = attached.filter(|(_, policy)| policy.judgement.action.is_some());
+        policies.extend(deciding.map(|(key, policy)| (key.clone(), Arc::clone(&policy.judgement))));
+    }
+    // A policy that names the service and its Gateway is one policy.
+    policies.sort_by(|one, other| one.0.cmp(&other.0));
+    policies.dedup_by(|one, other| one.0 == other.0);
+    Some(PoliciesOf(policies))
+}

@@ -1,0 +1,182 @@
+//! A route with its references looked up: which parents take it, and where its rules lead.
+//!
+//! Both the configuration and the status are made from this row, so that they cannot disagree.
+
+use std::sync::Arc;
+
+use proto::Name;
+
+use super::waypoint_of::WaypointOf;
+use crate::{
+    derive::{Derived, Reads, Row},
+    inputs::Inputs,
+    mesh::name::Key,
+    problem::{Problem, Reason},
+    route::{
+        backend::BackendRef,
+        matches::HttpMatch,
+        parent::{Parent, ParentRef},
+    },
+};
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct ResolvedRoute {
+    pub(crate) generation: Option<i64>,
+    pub(crate) created: i64,
+    pub(crate) parents: Vec<ResolvedParent>,
+    pub(crate) rules: Vec<ResolvedRule>,
+    /// What is wrong with the rules themselves.
+    pub(crate) problems: Vec<Problem>,
+    /// What is wrong with the references of the rules.
+    pub(crate) unresolved: Vec<Problem>,
+}
+
+/// A parent that is ours to answer for.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct ResolvedParent {
+    pub(crate) json: Arc<str>,
+    /// The ports that the route is attached to, or why to none.
+    pub(crate) attached: Result<Attached, Problem>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Attached {
+    pub(crate) service: Key,
+    pub(crate) ports: Vec<u16>,
+    pub(crate) waypoint: Option<Key>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct ResolvedRule {
+    pub(crate) name: Name,
+    pub(crate) matches: Vec<HttpMatch>,
+    pub(crate) forward: Arc<Forward>,
+}
+
+/// Where requests go: shares of backends. No shares at all: they fail.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Forward(pub(crate) Vec<Share>);
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Share {
+    pub(crate) weight: u32,
+    /// `None` for a backend that cannot be used: its share fails.
+    pub(crate) backend: Option<(Key, u16)>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Bucket {
+    /// Routes that are attached to that service.
+    Service(Key),
+    /// Routes that are attached to some service behind that waypoint.
+    Waypoint(Key),
+}
+
+impl Row for ResolvedRoute {
+    const TABLE: &'static str = "resolved route";
+    type Key = Key;
+    type Bucket = Bucket;
+
+    fn buckets(_key: &Key, row: &Self) -> Vec<Bucket> {
+        let attached = row.parents.iter().filter_map(|parent| parent.attached.as_ref().ok());
+        let mut buckets: Vec<Bucket> = attached
+            .flat_map(|attached| {
+                let waypoint = attached.waypoint.clone().map(Bucket::Waypoint);
+                [Bucket::Service(attached.service.clone())].into_iter().chain(waypoint)
+            })
+            .collect();
+        buckets.sort_unstable();
+        buckets.dedup();
+        buckets
+    }
+}
+
+/// `None` if the route is gone.
+pub(crate) fn bind(
+    reads: &Reads,
+    inputs: &Inputs,
+    waypoint_of: &Derived<WaypointOf>,
+    key: &Key,
+) -> Option<ResolvedRoute> {
+    let route = inputs.http_routes.get(reads, key)?;
+    let parents =
+        route.parents.iter().filter_map(|parent| resolve_parent(reads, inputs, waypoint_of, parent));
+    let parents = parents.collect();
+    let mut unresolved = Vec::new();
+    let rules = route.rules.iter().map(|rule| ResolvedRule {
+        name: rule.name.clone(),
+        matches: rule.matches.clone(),
+        forward: Arc::new(Forward(
+            rule.backends
+                .iter()
+                .flatten()
+                .map(|backend| resolve_backend(reads, inputs, backend, &mut unresolved))
+                .collect(),
+        )),
+    });
+    let rules = rules.collect();
+    Some(ResolvedRoute {
+        generation: route.generation,
+        created: route.created,
+        parents,
+        rules,
+        problems: route.problems.clone(),
+        unresolved,
+    })
+}
+
+fn resolve_parent(
+    reads: &Reads,
+    inputs: &Inputs,
+    waypoint_of: &Derived<WaypointOf>,
+    parent: &ParentRef,
+) -> Option<ResolvedParent> {
+    let resolved = |attached| Some(ResolvedParent { json: Arc::clone(&parent.json), attached });
+    let no_match = |field: Option<&str>, message: String| {
+        let at = field.map_or_else(|| parent.at.clone(), |field| parent.at.field(field));
+        resolved(Err(Problem { at, reason: Reason::NoMatchingParent, message }))
+    };
+    let (service, port, section) = match &parent.parent {
+        Parent::Foreign => return None,
+        Parent::Refused(problem) => return resolved(Err(problem.clone())),
+        Parent::Service { service, port, section } => (service, port, section),
+    };
+    let Some(row) = inputs.services.get(reads, service) else {
+        return no_match(None, format!("Service {service} was not found"));
+    };
+    let chosen = row.ports.iter().filter(|candidate| port.is_none_or(|port| port == candidate.number));
+    let chosen: Vec<_> =
+        chosen.filter(|candidate| section.as_ref().is_none_or(|name| *name == candidate.name)).collect();
+    if chosen.is_empty() {
+        let field = if port.is_some() { "port" } else { "sectionName" };
+        return no_match(Some(field), format!("Service {service} has no such port"));
+    }
+    let ports: Vec<u16> =
+        chosen.iter().filter(|port| port.protocol.may_be_http()).map(|port| port.number).collect();
+    if ports.is_empty() {
+        return no_match(
+            None,
+            format!("Service {service} speaks no HTTP there; set appProtocol: http if it does"),
+        );
+    }
+    let waypoint = waypoint_of.get(reads, service).and_then(|binding| binding.bound().cloned());
+    resolved(Ok(Attached { service: service.clone(), ports, waypoint }))
+}
+
+fn resolve_backend(
+    reads: &Reads,
+    inputs: &Inputs,
+    backend: &BackendRef,
+    unresolved: &mut Vec<Problem>,
+) -> Share {
+    let found = backend.service.clone().and_then(|(service, port)| {
+        let not_found =
+            |message| Problem { at: backend.at.clone(), reason: Reason::BackendNotFound, message };
+        let row = inputs.services.get(reads, &service);
+        let row = row.ok_or_else(|| not_found(format!("Service {service} was not found")))?;
+        row.port(port).ok_or_else(|| not_found(format!("Service {service} has no port {port}")))?;
+        Ok((service, port))
+    });
+    let backend_found = found.map_err(|problem| unresolved.push(problem)).ok();
+    Share { weight: backend.weight, backend: backend_found }
+}

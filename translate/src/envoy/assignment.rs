@@ -1,0 +1,97 @@
+//! Endpoints of a service port: plain addresses, and tunnels to pods that ambient captures.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use proto::{
+    TypeUrl,
+    envoy::{ClusterLoadAssignment, UInt32Value, endpoint, string_struct},
+};
+
+use super::{
+    connect_originate::{DESTINATION, NAME as CONNECT_ORIGINATE, TUNNEL},
+    extension::{internal_address, metadata, socket_address},
+};
+use crate::{
+    bind::endpoints_of::{Endpoint, EndpointsOf},
+    derive::Row,
+    emit::Emit,
+    mesh::name::{Key, PortKey},
+    settings::Settings,
+};
+
+/// The endpoints behind one cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Assignment {
+    pub(crate) endpoints: Arc<EndpointsOf>,
+}
+
+impl Row for Assignment {
+    const TABLE: &'static str = "assignment";
+    type Key = PortKey;
+    type Bucket = ();
+
+    fn buckets(_key: &PortKey, _row: &Self) -> Vec<()> {
+        Vec::new()
+    }
+}
+
+impl Emit for Assignment {
+    const TYPE: TypeUrl = TypeUrl::Endpoint;
+    type Message = ClusterLoadAssignment;
+
+    fn waypoint(key: &PortKey) -> &Key {
+        &key.waypoint
+    }
+
+    fn name(key: &PortKey, settings: &Settings) -> String {
+        key.cluster_name(&settings.cluster_domain)
+    }
+
+    fn emit(&self, key: &PortKey, settings: &Settings) -> ClusterLoadAssignment {
+        let endpoints = self.endpoints.0.iter().map(|one| lb_endpoint(one, &settings.trust_domain)).collect();
+        ClusterLoadAssignment {
+            cluster_name: Self::name(key, settings),
+            endpoints: vec![endpoint::LocalityLbEndpoints {
+                lb_endpoints: endpoints,
+                load_balancing_weight: Some(UInt32Value { value: 1 }),
+                ..endpoint::LocalityLbEndpoints::default()
+            }],
+            ..ClusterLoadAssignment::default()
+        }
+    }
+}
+
+fn lb_endpoint(one: &Endpoint, trust_domain: &str) -> endpoint::LbEndpoint {
+    let destination = SocketAddr::new(one.ip, one.port).to_string();
+    let workload = one.workload.as_ref();
+    let identity = workload.map(|workload| workload.identity.uri(trust_domain));
+    let described = workload.into_iter().flat_map(|workload| {
+        [
+            ("workload", workload.name.to_string()),
+            ("namespace", workload.identity.namespace.to_string()),
+            ("app", workload.app.to_string()),
+            ("version", workload.version.to_string()),
+            ("principal", workload.identity.uri(trust_domain)),
+        ]
+    });
+    let described = ("istio", string_struct(described));
+    let (address, metadata) = match identity {
+        Some(identity) if one.tunnel => (
+            internal_address(CONNECT_ORIGINATE, destination.clone()),
+            metadata([
+                (DESTINATION, string_struct([("local", destination)])),
+                (TUNNEL, string_struct([("san", identity)])),
+                described,
+            ]),
+        ),
+        Some(_) | None => (socket_address(SocketAddr::new(one.ip, one.port)), metadata([described])),
+    };
+    endpoint::LbEndpoint {
+        metadata: Some(metadata),
+        host_identifier: Some(endpoint::lb_endpoint::HostIdentifier::Endpoint(endpoint::Endpoint {
+            address: Some(address),
+            ..endpoint::Endpoint::default()
+        })),
+        ..endpoint::LbEndpoint::default()
+    }
+}

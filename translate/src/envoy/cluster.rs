@@ -1,0 +1,166 @@
+//! Clusters: one for each port of a service that some route of a waypoint leads to.
+
+use proto::{
+    TypeUrl,
+    envoy::{
+        Cluster, HttpProtocolOptions, InternalUpstreamTransport, RawBuffer, UInt32Value, cluster, core,
+        http_protocol, internal_upstream::internal_upstream_transport, metadata, pack, percent, seconds,
+    },
+};
+
+use super::{
+    connect_originate,
+    extension::{ads, transport_socket},
+    sniffed,
+};
+use crate::{
+    derive::Row,
+    emit::Emit,
+    mesh::{
+        name::{AddressKey, Key, PortKey},
+        protocol::Protocol,
+    },
+    settings::Settings,
+};
+
+/// Under which key a cluster holds its HTTP options.
+pub(crate) const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+
+/// The cluster of a service port.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct ServiceCluster {
+    pub(crate) protocol: Protocol,
+}
+
+impl Row for ServiceCluster {
+    const TABLE: &'static str = "cluster";
+    type Key = PortKey;
+    /// Its service port, whatever the waypoint.
+    type Bucket = (Key, u16);
+
+    fn buckets(key: &PortKey, _row: &Self) -> Vec<(Key, u16)> {
+        vec![(key.service.clone(), key.port)]
+    }
+}
+
+impl Emit for ServiceCluster {
+    const TYPE: TypeUrl = TypeUrl::Cluster;
+    type Message = Cluster;
+
+    fn waypoint(key: &PortKey) -> &Key {
+        &key.waypoint
+    }
+
+    fn name(key: &PortKey, settings: &Settings) -> String {
+        key.cluster_name(&settings.cluster_domain)
+    }
+
+    fn emit(&self, key: &PortKey, settings: &Settings) -> Cluster {
+        let name = Self::name(key, settings);
+        let http = self.protocol.may_be_http().then(|| (HTTP_OPTIONS.to_owned(), pack(&as_downstream())));
+        Cluster {
+            typed_extension_protocol_options: http.into_iter().collect(),
+            ..by_endpoints(name, String::new())
+        }
+    }
+}
+
+/// The cluster for what is not HTTP behind a port that does not say: it shares the endpoints of the
+/// port's own cluster, and is found by the address that was dialled.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct SniffedCluster {
+    pub(crate) port: PortKey,
+}
+
+impl Row for SniffedCluster {
+    const TABLE: &'static str = "sniffed cluster";
+    type Key = AddressKey;
+    type Bucket = ();
+
+    fn buckets(_key: &AddressKey, _row: &Self) -> Vec<()> {
+        Vec::new()
+    }
+}
+
+impl Emit for SniffedCluster {
+    const TYPE: TypeUrl = TypeUrl::Cluster;
+    type Message = Cluster;
+
+    fn waypoint(key: &AddressKey) -> &Key {
+        &key.waypoint
+    }
+
+    fn name(key: &AddressKey, _settings: &Settings) -> String {
+        sniffed::tcp_cluster_name(&key.address.to_string())
+    }
+
+    fn emit(&self, key: &AddressKey, settings: &Settings) -> Cluster {
+        by_endpoints(Self::name(key, settings), self.port.cluster_name(&settings.cluster_domain))
+    }
+}
+
+fn by_endpoints(name: String, service_name: String) -> Cluster {
+    let host = |name: &str| internal_upstream_transport::MetadataValueSource {
+        kind: Some(metadata::MetadataKind {
+            kind: Some(metadata::metadata_kind::Kind::Host(metadata::metadata_kind::Host {})),
+        }),
+        name: name.to_owned(),
+    };
+    // Towards an endpoint with a plain address the transport is transparent, so that one cluster
+    // holds captured pods and others side by side.
+    let transport = InternalUpstreamTransport {
+        passthrough_metadata: vec![host(connect_originate::DESTINATION), host(connect_originate::TUNNEL)],
+        transport_socket: Some(transport_socket("envoy.transport_sockets.raw_buffer", &RawBuffer {})),
+    };
+    Cluster {
+        name,
+        cluster_discovery_type: Some(cluster::cluster::ClusterDiscoveryType::Type(
+            cluster::cluster::DiscoveryType::Eds.into(),
+        )),
+        eds_cluster_config: Some(cluster::cluster::EdsClusterConfig {
+            eds_config: Some(ads()),
+            service_name,
+        }),
+        connect_timeout: Some(seconds(10)),
+        lb_policy: cluster::cluster::LbPolicy::LeastRequest.into(),
+        circuit_breakers: Some(no_limits()),
+        // Endpoints that are not ready are not asked for help when few are left.
+        common_lb_config: Some(cluster::cluster::CommonLbConfig {
+            healthy_panic_threshold: Some(percent::Percent { value: 0.0 }),
+            ..Default::default()
+        }),
+        transport_socket: Some(transport_socket("envoy.transport_sockets.internal_upstream", &transport)),
+        ..Cluster::default()
+    }
+}
+
+/// HTTP/1.1 or HTTP/2, as the caller speaks: gRPC needs it, and backends of one protocol expect it.
+fn as_downstream() -> HttpProtocolOptions {
+    HttpProtocolOptions {
+        upstream_protocol_options: Some(
+            http_protocol::http_protocol_options::UpstreamProtocolOptions::UseDownstreamProtocolConfig(
+                http_protocol::http_protocol_options::UseDownstreamHttpConfig {
+                    http_protocol_options: Some(core::Http1ProtocolOptions::default()),
+                    http2_protocol_options: Some(core::Http2ProtocolOptions::default()),
+                    ..Default::default()
+                },
+            ),
+        ),
+        ..HttpProtocolOptions::default()
+    }
+}
+
+/// Envoy's own limits (1024 of each) are for an edge; a user who wants limits sets them.
+pub(crate) fn no_limits() -> cluster::CircuitBreakers {
+    let most = Some(UInt32Value { value: u32::MAX });
+    cluster::CircuitBreakers {
+        thresholds: vec![cluster::circuit_breakers::Thresholds {
+            max_connections: most,
+            max_pending_requests: most,
+            max_requests: most,
+            max_retries: most,
+            ..Default::default()
+        }],
+        ..cluster::CircuitBreakers::default()
+    }
+}

@@ -1,0 +1,133 @@
+//! The listener `connect_terminate`: takes tunnels from callers, learns who they are, and hands each
+//! to the route configuration of the address that it dials.
+
+use std::net::SocketAddr;
+
+use proto::envoy::{
+    BoolValue, HttpConnectionManager, HttpSetFilterState, Listener, Router, UInt32Value, core,
+    http_connection_manager as hcm, http_rbac, listener, matcher, pack, rbac, seconds,
+};
+
+use super::{
+    access_log,
+    extension::{http_filter, network_filter, socket_address, transport_socket},
+    filter_state::{
+        CONNECT_AUTHORITY, LOCAL_ADDRESS, LOCAL_PRINCIPAL, PEER_PRINCIPAL, REMOTE_ADDRESS, shared,
+        shared_string,
+    },
+    scope, tls,
+};
+use crate::mesh::pattern::quote;
+
+pub(crate) const NAME: &str = "connect_terminate";
+
+/// The filters that a TCP port's route fills with its policies: denying first, then allowing.
+pub(crate) const L4_DENY: &str = "l4-deny";
+/// See [`L4_DENY`].
+pub(crate) const L4_ALLOW: &str = "l4-allow";
+
+pub(crate) fn emit(bind: SocketAddr, trust_domain: &str) -> Listener {
+    let tls = tls::downstream(trust_domain);
+    Listener {
+        name: NAME.to_owned(),
+        address: Some(socket_address(bind)),
+        filter_chains: vec![listener::FilterChain {
+            name: "default".to_owned(),
+            transport_socket: Some(transport_socket("envoy.transport_sockets.tls", &tls)),
+            // A handshake that stalls must not hold a connection for ever.
+            transport_socket_connect_timeout: Some(seconds(10)),
+            filters: vec![network_filter(
+                "envoy.filters.network.http_connection_manager",
+                &manager(trust_domain),
+            )],
+            ..listener::FilterChain::default()
+        }],
+        ..Listener::default()
+    }
+}
+
+fn manager(trust_domain: &str) -> HttpConnectionManager {
+    HttpConnectionManager {
+        stat_prefix: NAME.to_owned(),
+        codec_type: hcm::http_connection_manager::CodecType::Http2.into(),
+        http2_protocol_options: Some(core::Http2ProtocolOptions {
+            allow_connect: true,
+            max_concurrent_streams: Some(UInt32Value { value: 1000 }),
+            connection_keepalive: Some(core::KeepaliveSettings {
+                interval: Some(seconds(10)),
+                timeout: Some(seconds(20)),
+                ..core::KeepaliveSettings::default()
+            }),
+            ..core::Http2ProtocolOptions::default()
+        }),
+        // A tunnel may be silent for as long as the connection inside it.
+        stream_idle_timeout: Some(seconds(0)),
+        upgrade_configs: vec![hcm::http_connection_manager::UpgradeConfig {
+            upgrade_type: "CONNECT".to_owned(),
+            ..Default::default()
+        }],
+        http_filters: vec![
+            http_filter("envoy.filters.http.set_filter_state", &learn()),
+            http_filter("peer", &one_spiffe_peer(trust_domain)),
+            http_filter(L4_DENY, &http_rbac::Rbac::default()),
+            http_filter(L4_ALLOW, &http_rbac::Rbac::default()),
+            http_filter("envoy.filters.http.router", &Router::default()),
+        ],
+        access_log: vec![access_log::failed_tunnels()],
+        route_specifier: Some(scope::by_header(":authority")),
+        // What is inside the tunnel has its own; this one must not leak into it.
+        generate_request_id: Some(BoolValue { value: false }),
+        ..HttpConnectionManager::default()
+    }
+}
+
+/// What the connection inside the tunnel must know of the tunnel.
+fn learn() -> HttpSetFilterState {
+    HttpSetFilterState {
+        on_request_headers: vec![
+            shared(LOCAL_ADDRESS, "%REQ(:AUTHORITY)%"),
+            shared(REMOTE_ADDRESS, "%DOWNSTREAM_REMOTE_ADDRESS%"),
+            shared_string(PEER_PRINCIPAL, "%DOWNSTREAM_PEER_URI_SAN%"),
+            shared_string(LOCAL_PRINCIPAL, "%DOWNSTREAM_LOCAL_URI_SAN%"),
+            shared_string(CONNECT_AUTHORITY, "%REQ(:AUTHORITY)%"),
+        ],
+        ..HttpSetFilterState::default()
+    }
+}
+
+/// Several URIs in a certificate arrive as one string with commas, of which a prefix or an
+/// expression could match any part. TLS asks for one URI of the mesh; this asks for no other.
+fn one_spiffe_peer(trust_domain: &str) -> http_rbac::Rbac {
+    let regex = format!("spiffe://{}/[^,]+", quote(trust_domain));
+    let spiffe = rbac::Principal {
+        identifier: Some(rbac::principal::Identifier::FilterState(matcher::FilterStateMatcher {
+            key: PEER_PRINCIPAL.to_owned(),
+            matcher: Some(matcher::filter_state_matcher::Matcher::StringMatch(matcher::StringMatcher {
+                match_pattern: Some(matcher::string_matcher::MatchPattern::SafeRegex(
+                    matcher::RegexMatcher { regex, ..matcher::RegexMatcher::default() },
+                )),
+                ..matcher::StringMatcher::default()
+            })),
+        })),
+    };
+    let policy = rbac::Policy {
+        permissions: vec![rbac::Permission { rule: Some(rbac::permission::Rule::Any(true)) }],
+        principals: vec![spiffe],
+        ..rbac::Policy::default()
+    };
+    http_rbac::Rbac {
+        rules: Some(rbac::Rbac {
+            action: rbac::rbac::Action::Allow.into(),
+            policies: [("one-spiffe-peer".to_owned(), policy)].into(),
+            ..rbac::Rbac::default()
+        }),
+        ..http_rbac::Rbac::default()
+    }
+}
+
+/// RBAC rules as a route puts them in one of the `l4` filters.
+pub(crate) fn l4(rules: rbac::Rbac) -> proto::envoy::Any {
+    pack(&http_rbac::RbacPerRoute {
+        rbac: Some(http_rbac::Rbac { rules: Some(rules), ..http_rbac::Rbac::default() }),
+    })
+}

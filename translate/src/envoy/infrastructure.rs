@@ -1,0 +1,70 @@
+//! What every waypoint has and no service changes: the listeners and the clusters that join them.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+use proto::{
+    Resource, TypeUrl, Version,
+    envoy::{Cluster, Listener},
+};
+
+use super::{connect_originate, connect_terminate, main_internal, sniffed};
+use crate::{
+    derive::Row,
+    mesh::{name::Key, waypoint::HBONE_PORT},
+};
+
+/// All that these resources depend on.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Infrastructure {
+    /// Where callers connect to; every address if there is none.
+    pub(crate) address: Option<IpAddr>,
+    pub(crate) trust_domain: proto::Name,
+}
+
+impl Row for Infrastructure {
+    const TABLE: &'static str = "infrastructure";
+    type Key = Key;
+    type Bucket = ();
+
+    fn buckets(_key: &Key, _row: &Self) -> Vec<()> {
+        Vec::new()
+    }
+}
+
+/// The names of the resources, which are the same for every waypoint.
+pub(crate) const NAMES: [(TypeUrl, &str); 7] = [
+    (TypeUrl::Cluster, connect_originate::NAME),
+    (TypeUrl::Cluster, main_internal::NAME),
+    (TypeUrl::Cluster, sniffed::NAME),
+    (TypeUrl::Listener, connect_originate::NAME),
+    (TypeUrl::Listener, main_internal::NAME),
+    (TypeUrl::Listener, sniffed::NAME),
+    (TypeUrl::Listener, connect_terminate::NAME),
+];
+
+/// The resources themselves. `connect_terminate` comes in a later wave: the port opens last.
+pub(crate) fn emit(row: &Infrastructure, version: Version) -> Vec<Resource> {
+    let bind = SocketAddr::new(row.address.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED)), HBONE_PORT);
+    let cluster =
+        |cluster: Cluster| Resource::new(TypeUrl::Cluster, cluster.name.as_str(), version, &cluster);
+    let listener =
+        |listener: Listener| Resource::new(TypeUrl::Listener, listener.name.as_str(), version, &listener);
+    let mut terminate = connect_terminate::emit(bind, &row.trust_domain);
+    if row.address.is_none()
+        && let Some(proto::envoy::core::Address {
+            address: Some(proto::envoy::core::address::Address::SocketAddress(socket)),
+        }) = &mut terminate.address
+    {
+        // One socket for both families.
+        socket.ipv4_compat = true;
+    }
+    vec![
+        cluster(connect_originate::emit_cluster(&row.trust_domain)),
+        cluster(main_internal::emit_cluster(main_internal::NAME)),
+        cluster(main_internal::emit_cluster(sniffed::NAME)),
+        listener(connect_originate::emit()),
+        listener(main_internal::emit()),
+        listener(sniffed::emit()),
+        Resource { wave: 1, ..listener(terminate) },
+    ]
+}

@@ -1,0 +1,162 @@
+//! The listener `main_internal`: the HTTP requests inside the tunnels, each judged and routed by
+//! the route configuration of the address that its tunnel dials.
+
+use proto::envoy::{
+    BoolValue, Cluster, EarlyHeaderMutation, HttpConnectionManager, InternalUpstreamTransport, Listener,
+    OriginalDst, RawBuffer, Router, cluster, core, endpoint, http_connection_manager as hcm,
+    http_filter_chain, http_rbac, listener, mutation_rules, pack, rbac, route, seconds,
+};
+
+use super::{
+    access_log, cluster as clusters,
+    extension::{http_filter, internal_address, listener_filter, network_filter, transport_socket, typed},
+    filter_state::CONNECT_AUTHORITY,
+    scope,
+};
+
+/// The listener and the cluster that leads to it.
+pub(crate) const NAME: &str = "main_internal";
+/// The filter that a RouteConfiguration fills with the filters of its service.
+pub(crate) const SERVICE_FILTERS: &str = "svc";
+/// Carries what the tunnel dials to the choice of the scope. Ours alone: overwritten on the way in,
+/// removed on the way out.
+pub(crate) const DISPATCH_HEADER: &str = "x-wp-dst";
+
+pub(crate) fn emit() -> Listener {
+    Listener {
+        filter_chains: vec![listener::FilterChain {
+            // The generation: what all chains share changes by a second chain, so that nothing drains.
+            name: "http-1".to_owned(),
+            filters: vec![network_filter("envoy.filters.network.http_connection_manager", &manager())],
+            ..listener::FilterChain::default()
+        }],
+        ..internal(NAME)
+    }
+}
+
+/// A listener that takes connections from our own tunnels, with their addresses restored.
+pub(crate) fn internal(name: &str) -> Listener {
+    Listener {
+        name: name.to_owned(),
+        listener_specifier: Some(listener::listener::ListenerSpecifier::InternalListener(
+            listener::listener::InternalListenerConfig {},
+        )),
+        traffic_direction: core::TrafficDirection::Inbound.into(),
+        listener_filters: vec![listener_filter("envoy.filters.listener.original_dst", &OriginalDst {})],
+        ..Listener::default()
+    }
+}
+
+/// The cluster that leads to one of our internal listeners.
+pub(crate) fn emit_cluster(name: &str) -> Cluster {
+    let transport = InternalUpstreamTransport {
+        transport_socket: Some(transport_socket("envoy.transport_sockets.raw_buffer", &RawBuffer {})),
+        ..InternalUpstreamTransport::default()
+    };
+    let address = internal_address(name, String::new());
+    Cluster {
+        name: name.to_owned(),
+        cluster_discovery_type: Some(cluster::cluster::ClusterDiscoveryType::Type(
+            cluster::cluster::DiscoveryType::Static.into(),
+        )),
+        // A second wall between callers, beside the hashable filter state: tunnels of two of them
+        // never share an internal connection.
+        connection_pool_per_downstream_connection: true,
+        circuit_breakers: Some(clusters::no_limits()),
+        load_assignment: Some(proto::envoy::ClusterLoadAssignment {
+            cluster_name: name.to_owned(),
+            endpoints: vec![endpoint::LocalityLbEndpoints {
+                lb_endpoints: vec![endpoint::LbEndpoint {
+                    host_identifier: Some(endpoint::lb_endpoint::HostIdentifier::Endpoint(
+                        endpoint::Endpoint { address: Some(address), ..endpoint::Endpoint::default() },
+                    )),
+                    ..endpoint::LbEndpoint::default()
+                }],
+                ..endpoint::LocalityLbEndpoints::default()
+            }],
+            ..proto::envoy::ClusterLoadAssignment::default()
+        }),
+        transport_socket: Some(transport_socket("envoy.transport_sockets.internal_upstream", &transport)),
+        ..Cluster::default()
+    }
+}
+
+/// The connection manager of everything that is HTTP inside a tunnel.
+pub(crate) fn manager() -> HttpConnectionManager {
+    HttpConnectionManager {
+        stat_prefix: "waypoint".to_owned(),
+        normalize_path: Some(BoolValue { value: true }),
+        path_with_escaped_slashes_action:
+            hcm::http_connection_manager::PathWithEscapedSlashesAction::KeepUnchanged.into(),
+        stream_idle_timeout: Some(seconds(0)),
+        server_header_transformation: hcm::http_connection_manager::ServerHeaderTransformation::PassThrough
+            .into(),
+        upgrade_configs: vec![hcm::http_connection_manager::UpgradeConfig {
+            upgrade_type: "websocket".to_owned(),
+            ..Default::default()
+        }],
+        early_header_mutation_extensions: vec![typed("dispatch", &dispatch())],
+        http_filters: vec![
+            http_filter("no-connect", &no_connect()),
+            http_filter(SERVICE_FILTERS, &http_filter_chain::FilterChainConfig::default()),
+            http_filter("envoy.filters.http.router", &Router::default()),
+        ],
+        access_log: vec![access_log::all()],
+        route_specifier: Some(scope::by_header(DISPATCH_HEADER)),
+        ..HttpConnectionManager::default()
+    }
+}
+
+/// Whatever the caller sent in the header, it becomes what the tunnel dials.
+fn dispatch() -> EarlyHeaderMutation {
+    let header = core::HeaderValueOption {
+        header: Some(core::HeaderValue {
+            key: DISPATCH_HEADER.to_owned(),
+            value: format!("%FILTER_STATE({CONNECT_AUTHORITY}:PLAIN)%"),
+            ..core::HeaderValue::default()
+        }),
+        append_action: core::header_value_option::HeaderAppendAction::OverwriteIfExistsOrAdd.into(),
+        ..core::HeaderValueOption::default()
+    };
+    EarlyHeaderMutation {
+        mutations: vec![mutation_rules::HeaderMutation {
+            action: Some(mutation_rules::header_mutation::Action::Append(header)),
+        }],
+    }
+}
+
+/// A CONNECT inside a tunnel would meet the route that is there for tunnels.
+fn no_connect() -> http_rbac::Rbac {
+    let connect = route::HeaderMatcher {
+        name: ":method".to_owned(),
+        header_match_specifier: Some(route::header_matcher::HeaderMatchSpecifier::StringMatch(
+            proto::envoy::matcher::StringMatcher {
+                match_pattern: Some(proto::envoy::matcher::string_matcher::MatchPattern::Exact(
+                    "CONNECT".to_owned(),
+                )),
+                ..Default::default()
+            },
+        )),
+        ..route::HeaderMatcher::default()
+    };
+    let policy = rbac::Policy {
+        permissions: vec![rbac::Permission { rule: Some(rbac::permission::Rule::Header(connect)) }],
+        principals: vec![rbac::Principal { identifier: Some(rbac::principal::Identifier::Any(true)) }],
+        ..rbac::Policy::default()
+    };
+    http_rbac::Rbac {
+        rules: Some(rbac::Rbac {
+            action: rbac::rbac::Action::Deny.into(),
+            policies: [("inner-connect".to_owned(), policy)].into(),
+            ..rbac::Rbac::default()
+        }),
+        ..http_rbac::Rbac::default()
+    }
+}
+
+/// The filters of a service, as its RouteConfiguration puts them in the filter `svc`.
+pub(crate) fn service_filters(filters: Vec<core::TypedExtensionConfig>) -> proto::envoy::Any {
+    pack(&http_filter_chain::FilterChainConfigPerRoute {
+        filter_chain: Some(http_filter_chain::FilterChain { filters }),
+    })
+}

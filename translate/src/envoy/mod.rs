@@ -1,0 +1,18 @@
+//! The skeleton of a waypoint, which the features hang on: three kinds of listener that never
+//! change, and for each port of a service a scope, a route configuration, a cluster and its endpoints.
+//!
+//! A file holds a row (all that the resource depends on) and the one function that emits it.
+
+pub(crate) mod access_log;
+pub(crate) mod assignment;
+pub(crate) mod cluster;
+pub(crate) mod connect_originate;
+pub(crate) mod connect_terminate;
+pub(crate) mod extension;
+pub(crate) mod filter_state;
+pub(crate) mod infrastructure;
+pub(crate) mod main_internal;
+pub(crate) mod route_config;
+pub(crate) mod scope;
+pub(crate) mod sniffed;
+pub(crate) mod tls;

@@ -1,0 +1,104 @@
+//! The listener `main_internal_sniffed`: tunnels to ports that do not say what they speak.
+//!
+//! It is a listener of its own because looking at the first bytes takes waiting for them: behind a
+//! port that is declared as HTTP, a client may open a connection long before it sends a request.
+
+use proto::envoy::{
+    HttpInspector, Listener, NetworkSetFilterState, StringValue, TcpProxy, listener, network_inputs, pack,
+    seconds, tcp_proxy, xds_core, xds_matcher,
+};
+
+use super::{
+    access_log,
+    extension::{listener_filter, network_filter},
+    filter_state::{CONNECT_AUTHORITY, TCP_PROXY_CLUSTER, local},
+    main_internal,
+};
+
+/// The listener and the cluster that leads to it.
+pub(crate) const NAME: &str = "main_internal_sniffed";
+const HTTP: &str = "http-1";
+const TCP: &str = "tcp-auto";
+
+/// The cluster for connections to that address that turn out not to be HTTP.
+pub(crate) fn tcp_cluster_name(authority: &str) -> String {
+    format!("auto|{authority}")
+}
+
+pub(crate) fn emit() -> Listener {
+    let mut listener = main_internal::internal(NAME);
+    listener
+        .listener_filters
+        .push(listener_filter("envoy.filters.listener.http_inspector", &HttpInspector::default()));
+    Listener {
+        // A client that waits for the server to speak first gets through after this, as TCP.
+        listener_filters_timeout: Some(seconds(1)),
+        continue_on_listener_filters_timeout: true,
+        filter_chain_matcher: Some(by_protocol()),
+        filter_chains: vec![
+            listener::FilterChain {
+                name: HTTP.to_owned(),
+                filters: vec![network_filter(
+                    "envoy.filters.network.http_connection_manager",
+                    &main_internal::manager(),
+                )],
+                ..listener::FilterChain::default()
+            },
+            listener::FilterChain {
+                name: TCP.to_owned(),
+                filters: vec![
+                    network_filter("envoy.filters.network.set_filter_state", &choose_cluster()),
+                    network_filter("envoy.filters.network.tcp_proxy", &proxy()),
+                ],
+                ..listener::FilterChain::default()
+            },
+        ],
+        ..listener
+    }
+}
+
+fn by_protocol() -> xds_matcher::Matcher {
+    use xds_matcher::matcher::{MatcherTree, MatcherType, matcher_tree};
+    let http = ["http/1.0", "http/1.1", "h2c"].map(|protocol| (format!("'{protocol}'"), chain(HTTP)));
+    xds_matcher::Matcher {
+        matcher_type: Some(MatcherType::MatcherTree(MatcherTree {
+            input: Some(xds_core::TypedExtensionConfig {
+                name: "application-protocol".to_owned(),
+                typed_config: Some(pack(&network_inputs::ApplicationProtocolInput {})),
+            }),
+            tree_type: Some(matcher_tree::TreeType::ExactMatchMap(matcher_tree::MatchMap {
+                map: http.into(),
+            })),
+        })),
+        on_no_match: Some(Box::new(chain(TCP))),
+    }
+}
+
+fn chain(name: &str) -> xds_matcher::matcher::OnMatch {
+    let action = xds_core::TypedExtensionConfig {
+        name: name.to_owned(),
+        typed_config: Some(pack(&StringValue { value: name.to_owned() })),
+    };
+    xds_matcher::matcher::OnMatch {
+        on_match: Some(xds_matcher::matcher::on_match::OnMatch::Action(action)),
+        ..Default::default()
+    }
+}
+
+fn choose_cluster() -> NetworkSetFilterState {
+    let name = tcp_cluster_name(&format!("%FILTER_STATE({CONNECT_AUTHORITY}:PLAIN)%"));
+    NetworkSetFilterState {
+        on_new_connection: vec![local(TCP_PROXY_CLUSTER, &name)],
+        ..NetworkSetFilterState::default()
+    }
+}
+
+fn proxy() -> TcpProxy {
+    TcpProxy {
+        stat_prefix: "auto".to_owned(),
+        // Never reached: the cluster is chosen by filter state, and there is none of this name.
+        cluster_specifier: Some(tcp_proxy::tcp_proxy::ClusterSpecifier::Cluster("none".to_owned())),
+        access_log: vec![access_log::all()],
+        ..TcpProxy::default()
+    }
+}

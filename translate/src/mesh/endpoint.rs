@@ -1,0 +1,75 @@
+//! EndpointSlice: addresses behind a Service, and which number each named port has there.
+
+use std::net::IpAddr;
+
+use proto::{Name, kubernetes};
+
+use super::name::Key;
+use crate::derive::Row;
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Slice {
+    pub(crate) service: Key,
+    /// Service port name → the port that endpoints listen on.
+    pub(crate) ports: Vec<(Name, u16)>,
+    pub(crate) endpoints: Vec<SliceEndpoint>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct SliceEndpoint {
+    /// The first of its addresses that is an IP: they are fungible by the API.
+    pub(crate) ip: IpAddr,
+    pub(crate) pod: Option<Key>,
+    pub(crate) ready: bool,
+    pub(crate) terminating: bool,
+}
+
+impl Row for Slice {
+    const TABLE: &'static str = "slice";
+    type Key = Key;
+    /// Its Service.
+    type Bucket = Key;
+
+    fn buckets(_key: &Key, row: &Self) -> Vec<Key> {
+        vec![row.service.clone()]
+    }
+}
+
+/// `None` for a slice that belongs to no Service, or that holds no IP addresses.
+pub(crate) fn lower(object: &kubernetes::EndpointSlice) -> Option<Slice> {
+    let namespace = object.metadata.namespace.as_deref().unwrap_or_default();
+    let service = super::labels::label(&object.metadata, "kubernetes.io/service-name")?;
+    if object.address_type == "FQDN" {
+        return None;
+    }
+    let tcp = |protocol: Option<&str>| protocol.is_none_or(|protocol| protocol == "TCP");
+    let ports = object.ports.iter().flatten().filter(|port| tcp(port.protocol.as_deref()));
+    let ports = ports.filter_map(|port| {
+        let number = u16::try_from(port.port?).ok()?;
+        Some((port.name.as_deref().unwrap_or_default().into(), number))
+    });
+    Some(Slice {
+        service: Key::new(namespace, service),
+        ports: ports.collect(),
+        endpoints: object
+            .endpoints
+            .iter()
+            .filter_map(|endpoint| lower_endpoint(endpoint, namespace))
+            .collect(),
+    })
+}
+
+fn lower_endpoint(endpoint: &kubernetes::Endpoint, namespace: &str) -> Option<SliceEndpoint> {
+    let conditions = endpoint.conditions.clone().unwrap_or_default();
+    let target = endpoint.target_ref.as_ref().filter(|target| target.kind.as_deref() == Some("Pod"));
+    let pod = target.and_then(|target| {
+        Some(Key::new(target.namespace.as_deref().unwrap_or(namespace), target.name.as_deref()?))
+    });
+    Some(SliceEndpoint {
+        ip: endpoint.addresses.iter().find_map(|address| address.parse().ok())?,
+        pod,
+        // The API: an unknown readiness is readiness.
+        ready: conditions.ready.unwrap_or(true),
+        terminating: conditions.terminating.unwrap_or(false),
+    })
+}

@@ -1,0 +1,12 @@
+//! The nouns: what each Kubernetes object comes to in the mesh. One file a noun, `lower` on top.
+
+pub(crate) mod endpoint;
+pub(crate) mod identity;
+pub(crate) mod labels;
+pub(crate) mod name;
+pub(crate) mod namespace;
+pub(crate) mod pattern;
+pub(crate) mod protocol;
+pub(crate) mod service;
+pub(crate) mod waypoint;
+pub(crate) mod workload;

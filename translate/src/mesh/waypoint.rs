@@ -1,0 +1,182 @@
+//! Gateway of a waypoint class: whom it serves, who may use it, and where it listens.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use proto::{
+    Name,
+    gateway::{
+        Gateway,
+        gateways::{
+            GatewayListeners, GatewayListenersAllowedRoutesNamespaces,
+            GatewayListenersAllowedRoutesNamespacesFrom,
+        },
+    },
+};
+
+use super::{labels, name::Key};
+use crate::{
+    derive::Row,
+    problem::{FieldPath, Problem, Reason},
+};
+
+/// The classes whose Gateways are waypoints of ours.
+const CLASSES: [&str; 2] = ["istio-waypoint", "portolan-waypoint"];
+/// The only port on which ztunnel looks for a waypoint.
+pub(crate) const HBONE_PORT: u16 = 15008;
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Waypoint {
+    pub(crate) generation: Option<i64>,
+    pub(crate) class: Name,
+    pub(crate) serves: Serves,
+    pub(crate) allows: Allows,
+    /// The first IP address that it asks for in `spec.addresses`.
+    pub(crate) address: Option<IpAddr>,
+    pub(crate) listeners: Vec<WaypointListener>,
+    pub(crate) problems: Vec<Problem>,
+}
+
+/// A listener of the Gateway, and what is wrong with it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct WaypointListener {
+    pub(crate) name: Name,
+    pub(crate) problem: Option<Problem>,
+}
+
+/// Which traffic a waypoint takes (`istio.io/waypoint-for`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Serves {
+    Services,
+    Workloads,
+    Both,
+    Nothing,
+}
+
+impl Serves {
+    pub(crate) const fn services(self) -> bool {
+        match self {
+            Self::Services | Self::Both => true,
+            Self::Workloads | Self::Nothing => false,
+        }
+    }
+}
+
+/// From which namespaces things may bind to it (`allowedRoutes.namespaces`).
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Allows {
+    Same,
+    All,
+    /// Namespaces with these labels. A selector we cannot read allows none.
+    Selector(Option<BTreeMap<String, String>>),
+}
+
+impl Allows {
+    /// Whether something in `namespace`, with these labels, may bind to a Gateway in `own`.
+    pub(crate) fn admits(&self, own: &Name, namespace: &Name, labels: &BTreeMap<String, String>) -> bool {
+        match self {
+            Self::Same => own == namespace,
+            Self::All => true,
+            Self::Selector(None) => false,
+            Self::Selector(Some(wanted)) => wanted.iter().all(|(key, value)| labels.get(key) == Some(value)),
+        }
+    }
+}
+
+impl Row for Waypoint {
+    const TABLE: &'static str = "waypoint";
+    type Key = Key;
+    type Bucket = ();
+
+    fn buckets(_key: &Key, _row: &Self) -> Vec<()> {
+        Vec::new()
+    }
+}
+
+/// `None` for a Gateway of a class that is not ours.
+pub(crate) fn lower(object: &Gateway) -> Option<Waypoint> {
+    let spec = &object.spec;
+    if !CLASSES.contains(&spec.gateway_class_name.as_str()) {
+        return None;
+    }
+    let mut problems = Vec::new();
+    let at = FieldPath::new("spec").field("listeners");
+    let serves = lower_serves(object, &mut problems);
+    let hbone = spec.listeners.iter().position(is_hbone);
+    let allows = hbone.and_then(|index| {
+        let namespaces = spec.listeners.get(index)?.allowed_routes.as_ref()?.namespaces.as_ref()?;
+        let at = at.index(index).field("allowedRoutes").field("namespaces");
+        Some(lower_allows(namespaces, &at, &mut problems))
+    });
+    let addresses = spec.addresses.iter().flatten();
+    let ips = addresses.filter(|address| address.r#type.as_deref().is_none_or(|kind| kind == "IPAddress"));
+    Some(Waypoint {
+        generation: object.metadata.generation,
+        class: spec.gateway_class_name.as_str().into(),
+        serves,
+        allows: allows.unwrap_or(Allows::Same),
+        address: ips.filter_map(|address| address.value.as_deref()?.parse().ok()).next(),
+        listeners: lower_listeners(&spec.listeners, &at),
+        problems,
+    })
+}
+
+fn is_hbone(listener: &GatewayListeners) -> bool {
+    listener.protocol == "HBONE" && listener.port == i32::from(HBONE_PORT)
+}
+
+fn lower_serves(object: &Gateway, problems: &mut Vec<Problem>) -> Serves {
+    match labels::label(&object.metadata, labels::WAYPOINT_FOR) {
+        None | Some("service") => Serves::Services,
+        Some("workload") => Serves::Workloads,
+        Some("all") => Serves::Both,
+        Some("none") => Serves::Nothing,
+        Some(other) => {
+            problems.push(Problem {
+                at: FieldPath::new("metadata").field("labels").field(labels::WAYPOINT_FOR),
+                reason: Reason::Invalid,
+                message: format!(
+                    "{other:?} is not service, workload, all or none; the waypoint serves nothing"
+                ),
+            });
+            Serves::Nothing
+        }
+    }
+}
+
+fn lower_allows(
+    namespaces: &GatewayListenersAllowedRoutesNamespaces,
+    at: &FieldPath,
+    problems: &mut Vec<Problem>,
+) -> Allows {
+    match namespaces.from {
+        None | Some(GatewayListenersAllowedRoutesNamespacesFrom::Same) => Allows::Same,
+        Some(GatewayListenersAllowedRoutesNamespacesFrom::All) => Allows::All,
+        Some(GatewayListenersAllowedRoutesNamespacesFrom::Selector) => {
+            let selector = namespaces.selector.clone().unwrap_or_default();
+            if selector.match_expressions.is_some_and(|expressions| !expressions.is_empty()) {
+                problems.push(Problem {
+                    at: at.field("selector").field("matchExpressions"),
+                    reason: Reason::UnsupportedValue,
+                    message: "matchExpressions are not supported yet, so no other namespace is admitted; use matchLabels".to_owned(),
+                });
+                return Allows::Selector(None);
+            }
+            Allows::Selector(selector.match_labels)
+        }
+    }
+}
+
+fn lower_listeners(listeners: &[GatewayListeners], at: &FieldPath) -> Vec<WaypointListener> {
+    let lowered = listeners.iter().enumerate().map(|(index, listener)| {
+        let problem = (!is_hbone(listener)).then(|| Problem {
+            at: at.index(index),
+            reason: Reason::UnsupportedValue,
+            message: format!(
+                "expected a single listener on port {HBONE_PORT} with protocol \"HBONE\", not port {} with {:?}",
+                listener.port, listener.protocol
+            ),
+        });
+        WaypointListener { name: listener.name.as_str().into(), problem }
+    });
+    lowered.collect()
+}

@@ -1,0 +1,79 @@
+//! Pod: who it is, where it is, and whether it is reached through a tunnel.
+
+use std::net::IpAddr;
+
+use proto::{Name, kubernetes};
+
+use super::{identity::Identity, labels, name::Key};
+use crate::derive::Row;
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Workload {
+    pub(crate) ips: Vec<IpAddr>,
+    pub(crate) identity: Identity,
+    /// Ambient captures it: only HBONE reaches it, and it proves its identity there.
+    pub(crate) captured: bool,
+    /// The name of what owns it, as metrics and logs show it.
+    pub(crate) workload_name: Name,
+    /// Canonical service and revision, by Istio's labels.
+    pub(crate) app: Name,
+    pub(crate) version: Name,
+}
+
+impl Row for Workload {
+    const TABLE: &'static str = "workload";
+    type Key = Key;
+    /// Its addresses: an EndpointSlice need not name the pod.
+    type Bucket = IpAddr;
+
+    fn buckets(_key: &Key, row: &Self) -> Vec<IpAddr> {
+        row.ips.clone()
+    }
+}
+
+/// `None` for a pod that has no address of its own: host network pods share the node's, and a
+/// finished pod's address may already be another's.
+pub(crate) fn lower(object: &kubernetes::Pod) -> Option<Workload> {
+    let metadata = &object.metadata;
+    let spec = object.spec.as_ref()?;
+    let status = object.status.as_ref()?;
+    let finished = status.phase.as_deref().is_some_and(|phase| phase == "Succeeded" || phase == "Failed");
+    if finished || spec.host_network.unwrap_or(false) {
+        return None;
+    }
+    let listed = status.pod_ips.iter().flatten().map(|ip| ip.ip.as_str());
+    let mut ips: Vec<IpAddr> =
+        listed.chain(status.pod_ip.as_deref()).filter_map(|ip| ip.parse().ok()).collect();
+    ips.sort_unstable();
+    ips.dedup();
+
+    let name = metadata.name.as_deref().unwrap_or_default();
+    let first = |names: &[&str]| names.iter().find_map(|name| labels::label(metadata, name));
+    let workload_name = workload_name(object).unwrap_or(name);
+    Some(Workload {
+        ips,
+        identity: Identity {
+            namespace: metadata.namespace.as_deref().unwrap_or_default().into(),
+            service_account: spec.service_account_name.as_deref().unwrap_or("default").into(),
+        },
+        captured: labels::annotation(metadata, labels::REDIRECTION) == Some("enabled"),
+        workload_name: workload_name.into(),
+        app: first(&["service.istio.io/canonical-name", "app.kubernetes.io/name", "app"])
+            .unwrap_or(workload_name)
+            .into(),
+        version: first(&["service.istio.io/canonical-revision", "app.kubernetes.io/version", "version"])
+            .unwrap_or("latest")
+            .into(),
+    })
+}
+
+/// The Deployment behind a ReplicaSet is its name less the template hash; other owners name themselves.
+fn workload_name(object: &kubernetes::Pod) -> Option<&str> {
+    let owners = object.metadata.owner_references.as_deref()?;
+    let owner = owners.iter().find(|owner| owner.controller == Some(true))?;
+    if owner.kind == "ReplicaSet" {
+        let hash = labels::label(&object.metadata, "pod-template-hash")?;
+        return owner.name.strip_suffix(hash)?.strip_suffix('-');
+    }
+    Some(&owner.name)
+}

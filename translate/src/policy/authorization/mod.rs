@@ -1,0 +1,158 @@
+//! AuthorizationPolicy: who may do what, in the form that both layers of enforcement are made from.
+//!
+//! `lower` reads the policy, once. `emit` makes Envoy RBAC of it, for the requests of an HTTP port or
+//! for the tunnel of a TCP port: one policy, one meaning, two places.
+
+mod emit;
+mod lower;
+mod source;
+mod spec;
+
+use std::{net::IpAddr, sync::Arc};
+
+use proto::Name;
+
+pub(crate) use emit::{Layer, Verdicts, emit, string};
+pub(crate) use lower::lower;
+
+use crate::{
+    derive::Row,
+    mesh::{name::Key, pattern::Pattern},
+    problem::Problem,
+};
+
+/// A policy, lowered: what cannot be expressed has already failed closed.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Authorization {
+    pub(crate) generation: Option<i64>,
+    /// What it is attached to. Empty for a policy that ztunnel enforces.
+    pub(crate) targets: Vec<Target>,
+    /// Whether it names any targets at all, known or not.
+    pub(crate) targeted: bool,
+    pub(crate) judgement: Arc<Judgement>,
+    pub(crate) problems: Vec<Problem>,
+}
+
+/// The part of a policy that decides, apart from what is only said of it: a new generation with the
+/// same rules is no new resource.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Judgement {
+    /// `None` for a policy that has no say in the verdict (AUDIT, dry run).
+    pub(crate) action: Option<Action>,
+    pub(crate) rules: Vec<Rule>,
+}
+
+/// What a policy does when one of its rules matches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Action {
+    Allow,
+    Deny,
+}
+
+/// What a policy governs.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Target {
+    /// A Service of the policy's namespace.
+    Service(Key),
+    /// A Gateway of the policy's namespace, with every service behind it.
+    Gateway(Key),
+    /// Every waypoint of a class; only from the root namespace.
+    Class(Name),
+}
+
+/// One rule: it matches when some `from`, some `to` and all of `when` match. Empty lists match.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Rule {
+    /// Its place in `spec.rules`, which names it in logs.
+    pub(crate) index: usize,
+    pub(crate) from: Vec<Vec<Clause<Source>>>,
+    pub(crate) to: Vec<Vec<Clause<Operation>>>,
+    pub(crate) when_source: Vec<Clause<Source>>,
+    pub(crate) when_operation: Vec<Clause<Operation>>,
+}
+
+/// One field of a rule: some of its values match, or, negated, none does.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Clause<T> {
+    pub(crate) any: Vec<T>,
+    pub(crate) negated: bool,
+}
+
+/// A test of where a request comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Source {
+    /// The SPIFFE URI of the caller's certificate.
+    Identity(Pattern),
+    /// The address that the tunnel comes from: the caller's pod.
+    Ip(IpBlock),
+    /// A request header. The name is lower case.
+    Header { name: String, value: Pattern },
+}
+
+/// A test of what a request asks for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Operation {
+    /// `:authority`, port included, in any case.
+    Host(Pattern),
+    Method {
+        value: Pattern,
+        any_case: bool,
+    },
+    /// The path without its query.
+    Path(Pattern),
+    /// The port that was dialled. Decided for each port when emitting, never at run time.
+    Port(u16),
+}
+
+/// A block of addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct IpBlock {
+    pub(crate) address: IpAddr,
+    pub(crate) prefix: u8,
+}
+
+impl Source {
+    /// Whether only an HTTP request can be asked this.
+    pub(crate) const fn needs_http(&self) -> bool {
+        match self {
+            Self::Header { .. } => true,
+            Self::Identity(_) | Self::Ip(_) => false,
+        }
+    }
+}
+
+impl Operation {
+    /// Whether only an HTTP request can be asked this.
+    pub(crate) const fn needs_http(&self) -> bool {
+        match self {
+            Self::Host(_) | Self::Method { .. } | Self::Path(_) => true,
+            Self::Port(_) => false,
+        }
+    }
+}
+
+impl Rule {
+    /// Whether some part of it can only be asked of an HTTP request.
+    pub(crate) fn needs_http(&self) -> bool {
+        let sources = self.from.iter().flatten().chain(&self.when_source).flat_map(|clause| &clause.any);
+        let operations = self.to.iter().flatten().chain(&self.when_operation).flat_map(|clause| &clause.any);
+        sources.into_iter().any(Source::needs_http) || operations.into_iter().any(Operation::needs_http)
+    }
+}
+
+impl Judgement {
+    /// Whether it means something else for a TCP connection than for an HTTP request.
+    pub(crate) fn needs_http(&self) -> bool {
+        self.action.is_some() && self.rules.iter().any(Rule::needs_http)
+    }
+}
+
+impl Row for Authorization {
+    const TABLE: &'static str = "authorization";
+    type Key = Key;
+    type Bucket = Target;
+
+    fn buckets(_key: &Key, row: &Self) -> Vec<Target> {
+        row.targets.clone()
+    }
+}

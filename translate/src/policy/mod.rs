@@ -1,0 +1,3 @@
+//! The policies, one folder or file each. To add one: its file, its line here, its line in `proto::Kind`.
+
+pub(crate) mod authorization;

@@ -1,0 +1,231 @@
+//! The resources in the order in which they follow from the joins, and what of them a commit moved.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use proto::Delta;
+
+use crate::{
+    bind::{
+        endpoints_of::{self, EndpointsOf},
+        waypoint_of::WaypointOf,
+    },
+    bindings::{Bindings, bound, ports},
+    change::Audience,
+    derive::{Derived, Reads, Touched},
+    emit::{self, Emit},
+    envoy::{
+        assignment::Assignment,
+        cluster::{ServiceCluster, SniffedCluster},
+        infrastructure::{self, Infrastructure},
+        route_config::PortConfig,
+        scope::Scope,
+    },
+    inputs::Inputs,
+    mesh::{
+        name::{AddressKey, Key, PortKey},
+        protocol::Protocol,
+        service,
+    },
+    settings::{Bind, Settings},
+};
+
+#[derive(Default)]
+pub(crate) struct Resources {
+    infrastructure: Derived<Infrastructure>,
+    configs: Derived<PortConfig>,
+    clusters: Derived<ServiceCluster>,
+    endpoints_of: Derived<EndpointsOf>,
+    assignments: Derived<Assignment>,
+    scopes: Derived<Scope>,
+    sniffed: Derived<SniffedCluster>,
+}
+
+impl Resources {
+    pub(crate) fn update(
+        &mut self,
+        touched: &mut Touched,
+        inputs: &Inputs,
+        bindings: &Bindings,
+        settings: &Settings,
+    ) {
+        let Self { infrastructure, configs, clusters, endpoints_of, assignments, scopes, sniffed } = self;
+        let Bindings { waypoint_of, resolved_routes: _, routes_of, policies_of } = bindings;
+
+        infrastructure.update(
+            touched,
+            inputs.waypoints.changed().iter().cloned(),
+            |waypoint| inputs.waypoints.untracked().contains_key(waypoint),
+            |reads, waypoint| {
+                let asked = inputs.waypoints.get(reads, waypoint)?.address;
+                let address = match settings.bind {
+                    Bind::Everywhere => None,
+                    Bind::GatewayAddress => asked,
+                };
+                Some(Infrastructure { address, trust_domain: settings.trust_domain.clone() })
+            },
+        );
+
+        configs.update(
+            touched,
+            routes_of.changed().iter().cloned(),
+            |key| routes_of.untracked().contains_key(key),
+            |reads, key| {
+                Some(PortConfig {
+                    routes: Arc::clone(routes_of.get(reads, key)?),
+                    policies: Arc::clone(policies_of.get(reads, &key.service)?),
+                })
+            },
+        );
+
+        // A cluster is there for as long as some route leads to it.
+        let leads = |key: &PortKey| routes_of.count(&Reads::default(), key) > 0;
+        clusters.update(
+            touched,
+            routes_of.changed().iter().flat_map(|key| routes_of.backends(key)),
+            leads,
+            |reads, key| {
+                if routes_of.count(reads, key) == 0 {
+                    return None;
+                }
+                let protocol = inputs.services.get(reads, &key.service)?.port(key.port)?.protocol;
+                Some(ServiceCluster { protocol })
+            },
+        );
+        let clusters = &*clusters;
+
+        endpoints_of.update(
+            touched,
+            clusters.changed().iter().map(|key| (key.service.clone(), key.port)),
+            |key| clusters.count(&Reads::default(), key) > 0,
+            |reads, key| {
+                if clusters.count(reads, key) == 0 {
+                    return None;
+                }
+                endpoints_of::bind(reads, inputs, key)
+            },
+        );
+        let endpoints_of = &*endpoints_of;
+
+        assignments.update(
+            touched,
+            clusters.changed().iter().cloned(),
+            |key| clusters.untracked().contains_key(key),
+            |reads, key| {
+                clusters.get(reads, key)?;
+                let endpoints = endpoints_of.get(reads, &(key.service.clone(), key.port))?;
+                Some(Assignment { endpoints: Arc::clone(endpoints) })
+            },
+        );
+
+        let rebound = inputs.services.changed().iter().chain(waypoint_of.changed());
+        scopes.update(
+            touched,
+            rebound.flat_map(|service| addresses(inputs, waypoint_of, service)),
+            |key| is_dialled(inputs, waypoint_of, key),
+            |reads, key| scope(reads, inputs, waypoint_of, key),
+        );
+        let scopes = &*scopes;
+
+        sniffed.update(
+            touched,
+            scopes.changed().iter().cloned(),
+            |key| scopes.untracked().contains_key(key),
+            |reads, key| {
+                let port = scopes.get(reads, key)?.port.clone();
+                let protocol = routes_of.get(reads, &port)?.protocol;
+                let policies = policies_of.get(reads, &port.service)?;
+                // Behind policies that ask about HTTP nothing else gets through.
+                (protocol == Protocol::Sniffed && !policies.needs_http()).then_some(SniffedCluster { port })
+            },
+        );
+    }
+
+    /// What the last update moved.
+    pub(crate) fn moved(&self, settings: &Settings) -> BTreeMap<Audience, Delta> {
+        let Self { infrastructure, configs, clusters, endpoints_of: _, assignments, scopes, sniffed } = self;
+        let mut moved = Moved { settings, deltas: BTreeMap::new() };
+        for waypoint in infrastructure.changed() {
+            let delta = moved.delta(waypoint);
+            match infrastructure.untracked().get(waypoint) {
+                Some(row) => {
+                    let version = emit::version(&**row, waypoint, settings);
+                    delta.set.extend(infrastructure::emit(row, version).into_iter().map(Arc::new));
+                }
+                None => delta.removed.extend(infrastructure::NAMES.map(|(kind, name)| (kind, name.into()))),
+            }
+        }
+        moved.add(clusters);
+        moved.add(sniffed);
+        moved.add(assignments);
+        moved.add(scopes);
+        moved.add(configs);
+        moved.deltas
+    }
+
+    /// How many rows the last update computed.
+    pub(crate) fn computed(&self) -> usize {
+        let Self { infrastructure, configs, clusters, endpoints_of, assignments, scopes, sniffed } = self;
+        infrastructure.computed()
+            + configs.computed()
+            + clusters.computed()
+            + endpoints_of.computed()
+            + assignments.computed()
+            + scopes.computed()
+            + sniffed.computed()
+    }
+}
+
+struct Moved<'s> {
+    settings: &'s Settings,
+    deltas: BTreeMap<Audience, Delta>,
+}
+
+impl Moved<'_> {
+    fn delta(&mut self, waypoint: &Key) -> &mut Delta {
+        let audience = Audience { namespace: waypoint.namespace.clone(), name: waypoint.name.clone() };
+        self.deltas.entry(audience).or_default()
+    }
+
+    fn add<R: Emit>(&mut self, table: &Derived<R>) {
+        let settings = self.settings;
+        for key in table.changed() {
+            let delta = self.delta(R::waypoint(key));
+            match table.untracked().get(key) {
+                Some(row) => delta.set.push(Arc::new(emit::resource(&**row, key, settings))),
+                None => delta.removed.push((R::TYPE, R::name(key, settings).into())),
+            }
+        }
+    }
+}
+
+/// The addresses at which callers reach a service behind its waypoint, for finding keys only.
+fn addresses<'t>(
+    inputs: &'t Inputs,
+    waypoint_of: &'t Derived<WaypointOf>,
+    service: &'t Key,
+) -> impl Iterator<Item = AddressKey> + 't {
+    let vips = inputs.known_service(service).map(|row| row.vips.as_slice()).unwrap_or_default();
+    ports(inputs, waypoint_of, service)
+        .flat_map(move |port| vips.iter().map(move |vip| AddressKey::new(&port.waypoint, *vip, port.port)))
+}
+
+fn is_dialled(inputs: &Inputs, waypoint_of: &Derived<WaypointOf>, key: &AddressKey) -> bool {
+    let at = inputs.services.bucket(&Reads::default(), &service::Bucket::Vip(key.address.ip()));
+    at.into_iter().any(|(service, _)| bound(waypoint_of, service) == Some(&key.waypoint))
+}
+
+/// Two services that claim one address are a mistake; the older one has it.
+fn scope(
+    reads: &Reads,
+    inputs: &Inputs,
+    waypoint_of: &Derived<WaypointOf>,
+    key: &AddressKey,
+) -> Option<Scope> {
+    let claims = inputs.services.bucket(reads, &service::Bucket::Vip(key.address.ip()));
+    let bound = claims.filter(|(service, row)| {
+        row.port(key.address.port()).is_some()
+            && waypoint_of.get(reads, service).and_then(|to| to.bound()) == Some(&key.waypoint)
+    });
+    let (service, _) = bound.min_by_key(|(service, row)| (row.created, (*service).clone()))?;
+    Some(Scope { port: PortKey::new(&key.waypoint, service, key.address.port()) })
+}

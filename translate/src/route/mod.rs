@@ -1,0 +1,7 @@
+//! Routes: which requests go where. One file a kind of route, and what the kinds share.
+
+pub(crate) mod backend;
+pub(crate) mod http;
+pub(crate) mod matches;
+pub(crate) mod parent;
+pub(crate) mod precedence;

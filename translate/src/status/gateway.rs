@@ -1,0 +1,73 @@
+//! What we say about a Gateway that is a waypoint of ours.
+
+use super::{Condition, ListenerStatus, Status, Truth};
+use crate::{
+    bind::resolved_route::{Bucket, ResolvedRoute},
+    derive::{Derived, Reads},
+    inputs::Inputs,
+    mesh::{name::Key, waypoint::Waypoint},
+    problem::Problem,
+};
+
+pub(super) fn of(
+    reads: &Reads,
+    inputs: &Inputs,
+    resolved: &Derived<ResolvedRoute>,
+    key: &Key,
+) -> Option<Status> {
+    let waypoint = inputs.waypoints.get(reads, key)?;
+    let attached = resolved.count(reads, &Bucket::Waypoint(key.clone()));
+    Some(Status {
+        observed_generation: waypoint.generation,
+        conditions: vec![accepted(waypoint), programmed()],
+        parents: Vec::new(),
+        listeners: listeners(waypoint, u32::try_from(attached).unwrap_or(u32::MAX)),
+    })
+}
+
+fn accepted(waypoint: &Waypoint) -> Condition {
+    let listeners = waypoint.listeners.iter().filter_map(|listener| listener.problem.as_ref());
+    let problems: Vec<&Problem> = waypoint.problems.iter().chain(listeners).collect();
+    Condition {
+        kind: "Accepted",
+        truth: Truth::True,
+        reason: if problems.is_empty() { "Accepted" } else { "ListenersNotValid" },
+        message: if problems.is_empty() {
+            "this Gateway is a waypoint".to_owned()
+        } else {
+            super::list(problems)
+        },
+    }
+}
+
+/// Only proxies can say so, and none has been asked.
+fn programmed() -> Condition {
+    Condition {
+        kind: "Programmed",
+        truth: Truth::Unknown,
+        reason: "Pending",
+        message: "no proxy of this waypoint has acknowledged its configuration yet".to_owned(),
+    }
+}
+
+fn listeners(waypoint: &Waypoint, attached_routes: u32) -> Vec<ListenerStatus> {
+    let statuses = waypoint.listeners.iter().map(|listener| ListenerStatus {
+        name: listener.name.clone(),
+        attached_routes: if listener.problem.is_none() { attached_routes } else { 0 },
+        conditions: vec![match &listener.problem {
+            None => Condition {
+                kind: "Accepted",
+                truth: Truth::True,
+                reason: "Accepted",
+                message: "no problems found".to_owned(),
+            },
+            Some(problem) => Condition {
+                kind: "Accepted",
+                truth: Truth::False,
+                reason: "UnsupportedProtocol",
+                message: problem.to_string(),
+            },
+        }],
+    });
+    statuses.collect()
+}

@@ -1,0 +1,76 @@
+//! What we say about an AuthorizationPolicy that names its targets.
+
+use super::{Condition, Status, Truth};
+use crate::{
+    bind::waypoint_of::WaypointOf,
+    derive::{Derived, Reads},
+    inputs::Inputs,
+    mesh::name::Key,
+    policy::authorization::Target,
+};
+
+/// `None` for a policy without targets: that one is ztunnel's to enforce and to answer for.
+pub(super) fn of(
+    reads: &Reads,
+    inputs: &Inputs,
+    waypoint_of: &Derived<WaypointOf>,
+    key: &Key,
+) -> Option<Status> {
+    let policy = inputs.authorizations.get(reads, key)?;
+    if !policy.targeted {
+        return None;
+    }
+    let found: Vec<_> =
+        policy.targets.iter().map(|target| target_status(reads, inputs, waypoint_of, target)).collect();
+    let bound = found.iter().filter(|target| target.bound).count();
+    let problems = policy.problems.iter().map(ToString::to_string);
+    let unbound = found.iter().filter(|target| !target.bound).map(|target| target.message.clone());
+    let bad: Vec<String> = unbound.chain(problems).collect();
+    let good = found.iter().filter(|target| target.bound).map(|target| target.message.clone());
+    let (truth, reason) = match (bound, found.as_slice()) {
+        (0, [only]) => (Truth::False, only.reason),
+        (0, _) => (Truth::False, "Invalid"),
+        (_, _) if bad.is_empty() => (Truth::True, "Accepted"),
+        (_, _) => (Truth::True, "PartiallyInvalid"),
+    };
+    let message = good.chain(bad).collect::<Vec<_>>().join("; ");
+    Some(Status {
+        observed_generation: policy.generation,
+        conditions: vec![Condition { kind: "WaypointAccepted", truth, reason, message }],
+        ..Status::default()
+    })
+}
+
+struct TargetStatus {
+    bound: bool,
+    reason: &'static str,
+    message: String,
+}
+
+fn target_status(
+    reads: &Reads,
+    inputs: &Inputs,
+    waypoint_of: &Derived<WaypointOf>,
+    target: &Target,
+) -> TargetStatus {
+    let bound =
+        |to: String| TargetStatus { bound: true, reason: "Accepted", message: format!("bound to {to}") };
+    let unbound = |reason, message| TargetStatus { bound: false, reason, message };
+    match target {
+        Target::Service(service) if inputs.services.get(reads, service).is_none() => {
+            unbound("TargetNotFound", format!("Service {service} was not found"))
+        }
+        Target::Service(service) => match waypoint_of.get(reads, service).and_then(|binding| binding.bound())
+        {
+            Some(waypoint) => bound(waypoint.to_string()),
+            None => unbound("AncestorNotBound", format!("Service {service} is not bound to a waypoint")),
+        },
+        Target::Gateway(gateway) if inputs.waypoints.get(reads, gateway).is_some() => {
+            bound(gateway.to_string())
+        }
+        Target::Gateway(gateway) => {
+            unbound("TargetNotFound", format!("Gateway {gateway} is not a waypoint of Portolan"))
+        }
+        Target::Class(class) => bound(class.to_string()),
+    }
+}

@@ -1,0 +1,104 @@
+//! What we say about a route, for each of its parents that are ours to answer for.
+
+use super::{Condition, ParentStatus, Status, Truth};
+use crate::{
+    bind::{
+        resolved_route::{Attached, ResolvedParent, ResolvedRoute},
+        waypoint_of::WaypointOf,
+    },
+    derive::{Derived, Reads},
+    mesh::name::Key,
+};
+
+/// `None` for a route without such parents.
+pub(super) fn of(
+    reads: &Reads,
+    resolved: &Derived<ResolvedRoute>,
+    waypoint_of: &Derived<WaypointOf>,
+    key: &Key,
+) -> Option<Status> {
+    let route = resolved.get(reads, key)?;
+    if route.parents.is_empty() {
+        return None;
+    }
+    let parents = route.parents.iter().map(|parent| ParentStatus {
+        parent_ref: parent.json.clone(),
+        conditions: conditions(reads, route, parent, waypoint_of),
+    });
+    Some(Status { observed_generation: route.generation, parents: parents.collect(), ..Status::default() })
+}
+
+fn conditions(
+    reads: &Reads,
+    route: &ResolvedRoute,
+    parent: &ResolvedParent,
+    waypoint_of: &Derived<WaypointOf>,
+) -> Vec<Condition> {
+    let mut conditions = vec![match &parent.attached {
+        Ok(_) => Condition {
+            kind: "Accepted",
+            truth: Truth::True,
+            reason: "Accepted",
+            message: "route was valid".to_owned(),
+        },
+        Err(problem) => Condition {
+            kind: "Accepted",
+            truth: Truth::False,
+            reason: problem.reason.as_str(),
+            message: problem.to_string(),
+        },
+    }];
+    if !route.problems.is_empty() {
+        conditions.push(Condition {
+            kind: "PartiallyInvalid",
+            truth: Truth::True,
+            reason: "UnsupportedValue",
+            message: super::list(&route.problems),
+        });
+    }
+    conditions.push(match route.unresolved.first() {
+        None => Condition {
+            kind: "ResolvedRefs",
+            truth: Truth::True,
+            reason: "ResolvedRefs",
+            message: "all references resolved".to_owned(),
+        },
+        Some(first) => Condition {
+            kind: "ResolvedRefs",
+            truth: Truth::False,
+            reason: first.reason.as_str(),
+            message: super::list(&route.unresolved),
+        },
+    });
+    conditions.extend(
+        parent.attached.as_ref().ok().map(|attached| resolved_waypoints(reads, attached, waypoint_of)),
+    );
+    conditions
+}
+
+/// Without a waypoint nothing applies the route, however valid it is.
+fn resolved_waypoints(reads: &Reads, attached: &Attached, waypoint_of: &Derived<WaypointOf>) -> Condition {
+    let (truth, message) = match waypoint_of.get(reads, &attached.service).map(|binding| &**binding) {
+        Some(WaypointOf::Bound(waypoint)) => (Truth::True, format!("applied by waypoint {waypoint}")),
+        Some(WaypointOf::Refused { waypoint, why }) => (
+            Truth::False,
+            format!("Service {} is not bound to waypoint {waypoint}: {}", attached.service, why.message()),
+        ),
+        None => (
+            Truth::False,
+            format!(
+                "Service {} has no waypoint, so nothing applies the route; label it or its namespace istio.io/use-waypoint",
+                attached.service
+            ),
+        ),
+    };
+    Condition {
+        kind: "ResolvedWaypoints",
+        truth,
+        reason: match truth {
+            Truth::True => "ResolvedWaypoints",
+            Truth::False | Truth::Unknown => "WaypointMissing",
+        },
+        message,
+    }
+}

@@ -1,0 +1,58 @@
+//! What we say about a Service that asks for a waypoint.
+
+use super::{Condition, Status, Truth};
+use crate::{
+    bind::waypoint_of::{Refusal, WaypointOf},
+    derive::{Derived, Reads},
+    inputs::Inputs,
+    mesh::name::Key,
+};
+
+/// `None` for a service that asks for no waypoint.
+pub(super) fn of(
+    reads: &Reads,
+    inputs: &Inputs,
+    waypoint_of: &Derived<WaypointOf>,
+    key: &Key,
+) -> Option<Status> {
+    let service = inputs.services.get(reads, key)?;
+    let binding = waypoint_of.get(reads, key)?;
+    let (truth, reason, mut message) = match &**binding {
+        WaypointOf::Bound(waypoint) => {
+            (Truth::True, "WaypointAccepted", format!("Successfully attached to waypoint {waypoint}"))
+        }
+        WaypointOf::Refused { waypoint, why } => {
+            (Truth::False, why.reason(), format!("waypoint {waypoint}: {}", why.message()))
+        }
+    };
+    if !service.problems.is_empty() {
+        message = format!("{message}; {}", super::list(&service.problems));
+    }
+    Some(Status {
+        observed_generation: service.generation,
+        conditions: vec![Condition { kind: "istio.io/WaypointBound", truth, reason, message }],
+        ..Status::default()
+    })
+}
+
+impl Refusal {
+    pub(super) const fn reason(self) -> &'static str {
+        match self {
+            Self::NotReady => "WaypointIsNotReady",
+            Self::AttachmentDenied => "AttachmentDenied",
+            Self::UnsupportedTrafficType => "UnsupportedTrafficType",
+        }
+    }
+
+    pub(super) const fn message(self) -> &'static str {
+        match self {
+            Self::NotReady => "there is no such waypoint; create the Gateway or change istio.io/use-waypoint",
+            Self::AttachmentDenied => {
+                "it does not admit this namespace; is allowedRoutes missing on the Gateway's listener?"
+            }
+            Self::UnsupportedTrafficType => {
+                "it is not for services; set istio.io/waypoint-for to service or all on the Gateway"
+            }
+        }
+    }
+}
