@@ -37,6 +37,23 @@ pub struct Call<'a> {
 }
 
 impl Caller {
+    /// A caller that is the service account `account` of `namespace`. It calls from the address of a pod
+    /// that has the account, if the manifests have one, else from `elsewhere`.
+    pub fn workload(
+        catalog: Arc<Catalog>,
+        trust: Arc<Authority>,
+        namespace: &str,
+        account: &str,
+        elsewhere: IpAddr,
+    ) -> Result<Self> {
+        let identity = trust.workload(namespace, account)?;
+        let baggage =
+            format!("k8s.namespace.name={namespace},k8s.deployment.name={account},service.name={account}");
+        let pod = catalog.pods.values().find(|pod| pod.namespace == namespace && pod.account == account);
+        let source = pod.map_or(elsewhere, |pod| pod.address);
+        Ok(Self::new(catalog, trust, Some(identity), source, baggage))
+    }
+
     /// A caller with a certificate, or without one, that connects from `source`.
     pub fn new(
         catalog: Arc<Catalog>,

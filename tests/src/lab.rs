@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// The last number of the addresses of callers that are no pod of the manifests.
-const STRANGER: u8 = 250;
+pub const STRANGER: u8 = 250;
 
 /// What to start a lab with.
 #[derive(Clone, Debug, Default)]
@@ -162,13 +162,8 @@ impl Lab {
     /// A caller with the identity of a service account. It calls from the address of a pod that has the
     /// account, if the manifests have one.
     pub fn client(&self, namespace: &str, account: &str) -> Result<Caller> {
-        let identity = self.authority.workload(namespace, account)?;
-        let baggage =
-            format!("k8s.namespace.name={namespace},k8s.deployment.name={account},service.name={account}");
-        let pod = self.catalog.pods.values().find(|pod| pod.namespace == namespace && pod.account == account);
-        let source = pod.map_or_else(|| self.loopback.address(STRANGER).into(), |pod| pod.address);
         let (catalog, trust) = (Arc::clone(&self.catalog), Arc::clone(&self.authority));
-        Ok(Caller::new(catalog, trust, Some(identity), source, baggage))
+        Caller::workload(catalog, trust, namespace, account, self.loopback.address(STRANGER).into())
     }
 
     /// A caller with any certificate, or none.

@@ -13,6 +13,7 @@
 pub mod backend;
 pub mod caller;
 pub mod catalog;
+pub mod demo;
 pub mod envoy_binary;
 pub mod exchange;
 pub mod hbone;

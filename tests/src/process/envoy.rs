@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fs, net::SocketAddr, path::Path, time::Duration};
 
 use anyhow::{Context, Result, ensure};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
 use super::Process;
@@ -23,12 +23,15 @@ pub struct Envoy {
 }
 
 impl Envoy {
-    /// Starts the Envoy `binary` on a bootstrap, which must ask for its admin interface on port 0, and
-    /// waits until the interface answers. Its files go to `directory`.
+    /// Starts the Envoy `binary` on a bootstrap, with its admin interface on a free port, and waits until
+    /// the interface answers. Its files go to `directory`.
     pub async fn start(name: &str, binary: &Path, bootstrap: &Value, directory: &Path) -> Result<Self> {
         fs::create_dir_all(directory)?;
         let config = directory.join("bootstrap.json");
-        fs::write(&config, serde_json::to_vec_pretty(bootstrap)?)?;
+        let mut bootstrap = bootstrap.clone();
+        bootstrap["admin"] =
+            json!({"address": {"socket_address": {"address": "127.0.0.1", "port_value": 0}}});
+        fs::write(&config, serde_json::to_vec_pretty(&bootstrap)?)?;
         let admin_file = directory.join("admin-address");
         let arguments = [
             "--config-path".as_ref(),
@@ -96,6 +99,11 @@ impl Envoy {
              total_filter_chains_draining|total_listeners_draining)$|^http\\..*\\.downstream_cx_drain_close$",
         )
         .await
+    }
+
+    /// How many responses of the control plane it has taken, by the counter of each subscription.
+    pub async fn updates(&self) -> Result<BTreeMap<String, u64>> {
+        self.stats("\\.update_success$").await
     }
 
     /// How often a resource was rejected, per kind or resource; empty if never.
