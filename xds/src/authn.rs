@@ -1,0 +1,121 @@
+//! Who a client is, and which group it may follow.
+
+use std::{fmt, future::Future, net::SocketAddr, time::SystemTime};
+
+use proto::envoy;
+use tonic::Status;
+
+use crate::Group;
+
+/// The field of `node.metadata` in which a client says which gateway it is.
+const CLAIM: &str = "GATEWAY";
+
+/// An authenticated client. Nothing in it comes from what the client says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Client {
+    /// Whose resources it gets.
+    pub group: Group,
+    /// Its name in logs and in limits, for example a service account or a pod.
+    pub name: String,
+    /// When its credential ends. Its streams end then; it returns with a new one.
+    pub expires: Option<SystemTime>,
+}
+
+/// What is known of a client before it is authenticated.
+#[derive(Clone, Default)]
+pub struct Peer {
+    /// The bearer token of the `authorization` metadata.
+    pub token: Option<String>,
+    /// The client's certificate chain as DER, its own certificate first. Verified by TLS, if the
+    /// server's configuration asks for client certificates; otherwise empty.
+    pub certificates: Vec<Vec<u8>>,
+    /// Where it connects from.
+    pub address: Option<SocketAddr>,
+}
+
+/// Why a client gets nothing. The text is told to the client, so it must hold no secret.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Denied {
+    /// It did not prove who it is. gRPC `UNAUTHENTICATED`.
+    #[error("{0}")]
+    Unauthenticated(String),
+    /// It is known, and may not have this. gRPC `PERMISSION_DENIED`.
+    #[error("{0}")]
+    Forbidden(String),
+    /// It cannot be decided now. gRPC `UNAVAILABLE`: the client tries again.
+    #[error("{0}")]
+    Undecided(String),
+}
+
+/// Decides who a client is.
+pub trait Authenticate: Send + Sync + 'static {
+    /// The client that `peer` is, or why it gets nothing. Called once for every stream, before
+    /// anything is read from it.
+    fn authenticate(&self, peer: &Peer) -> impl Future<Output = Result<Client, Denied>> + Send;
+}
+
+impl fmt::Debug for Peer {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Peer")
+            .field("token", &self.token.as_ref().map(|_| "[redacted]"))
+            .field("certificates", &self.certificates.len())
+            .field("address", &self.address)
+            .finish()
+    }
+}
+
+impl From<Denied> for Status {
+    fn from(denied: Denied) -> Self {
+        match denied {
+            Denied::Unauthenticated(message) => Self::unauthenticated(message),
+            Denied::Forbidden(message) => Self::permission_denied(message),
+            Denied::Undecided(message) => Self::unavailable(message),
+        }
+    }
+}
+
+/// Checks the claim of a stream's first request: a client must say which gateway it takes itself
+/// for, and be right. What it gets never follows from the claim; a wrong one is a misconfiguration
+/// that would otherwise show as another gateway's traffic.
+pub(crate) fn check_claim(node: Option<&envoy::core::Node>, group: &Group) -> Result<(), Denied> {
+    match node.and_then(claim) {
+        Some(claimed) if *claimed == *group.0 => Ok(()),
+        Some(claimed) => Err(Denied::Forbidden(format!(
+            "node.metadata.{CLAIM} is {:?}, but this credential is for {:?}; correct one of them",
+            claimed.chars().take(200).collect::<String>(),
+            &*group.0
+        ))),
+        None => Err(Denied::Forbidden(format!(
+            "node.metadata.{CLAIM} is missing; the stream's first request must have it as \"namespace/name\""
+        ))),
+    }
+}
+
+fn claim(node: &envoy::core::Node) -> Option<&str> {
+    let field = node.metadata.as_ref()?.fields.get(CLAIM)?;
+    let Some(envoy::value::Kind::StringValue(claimed)) = &field.kind else { return None };
+    Some(claimed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_not_printed() {
+        let peer = Peer { token: Some("s3cret".to_owned()), ..Peer::default() };
+        assert!(!format!("{peer:?}").contains("s3cret"), "{peer:?}");
+    }
+
+    #[test]
+    fn a_claim_must_be_there_and_right() {
+        let group = Group("ns/gateway".into());
+        let node = |metadata| envoy::core::Node { metadata, ..envoy::core::Node::default() };
+        let right = node(Some(envoy::string_struct([("GATEWAY", "ns/gateway")])));
+        let wrong = node(Some(envoy::string_struct([("GATEWAY", "ns/other")])));
+        assert_eq!(check_claim(Some(&right), &group), Ok(()));
+        for refused in [Some(&wrong), Some(&node(None)), None] {
+            assert!(matches!(check_claim(refused, &group), Err(Denied::Forbidden(_))));
+        }
+    }
+}
