@@ -1,1 +1,14 @@
-//! stub
+//! What runs: the command line, the loop that connects the rooms, and the identities of the proxies.
+
+pub mod authn;
+pub mod certificates;
+pub mod cli;
+pub mod event_loop;
+pub mod identity;
+pub mod proxy;
+pub mod serve;
+pub mod state;
+
+mod acknowledgements;
+mod journal;
+mod telemetry;

@@ -1,0 +1,142 @@
+//! Who has which certificate: each waypoint and we ourselves, with a new one well before the old one expires.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use proto::{Name, Resource};
+use tracing::{info, warn};
+use translate::{Audience, WaypointPlan};
+
+use crate::identity::{self, Authority, IdentityError, Leaf, Leaves, ServerCertificates, SpiffeId};
+
+/// The certificates of the waypoints that should run, and ours.
+pub struct Certificates {
+    authority: Authority,
+    leaves: Leaves,
+    server: Arc<ServerCertificates>,
+    waypoints: BTreeMap<Audience, Waypoint>,
+}
+
+struct Waypoint {
+    service_account: Name,
+    /// `None` until it could be issued.
+    leaf: Option<Leaf>,
+    /// What its proxies were given.
+    secrets: Vec<Arc<Resource>>,
+    /// Why the last attempt to have a certificate failed, so that it is told once.
+    failure: Option<String>,
+}
+
+impl Certificates {
+    /// No waypoint's certificates yet, and ours.
+    pub fn new(authority: Authority, leaves: Leaves, server: Arc<ServerCertificates>) -> Self {
+        Self { authority, leaves, server, waypoints: BTreeMap::new() }
+    }
+
+    /// How often to call [`Certificates::renew`] where certificates are good for `lifetime`. Often
+    /// enough to try again several times before one expires.
+    pub fn renewal_period(lifetime: Duration) -> Duration {
+        (lifetime / 20).clamp(Duration::from_millis(100), Duration::from_secs(30))
+    }
+
+    /// The waypoint is to run: returns those of its secrets that its proxies were not given yet.
+    /// If there is no certificate to be had, that is told and tried again by [`Certificates::renew`].
+    pub fn want(&mut self, gateway: &Audience, plan: WaypointPlan, now: SystemTime) -> Vec<Arc<Resource>> {
+        let WaypointPlan { service_account } = plan;
+        let waypoint = self.waypoints.entry(gateway.clone()).or_insert_with(|| Waypoint {
+            service_account: Name::clone(&service_account),
+            leaf: None,
+            secrets: Vec::new(),
+            failure: None,
+        });
+        if waypoint.service_account != service_account {
+            waypoint.service_account = service_account;
+            waypoint.leaf = None;
+        }
+        waypoint.refresh(gateway, &self.authority, &self.leaves, now)
+    }
+
+    /// The waypoint is gone, and nobody shall have its certificate any more.
+    pub fn forget(&mut self, gateway: &Audience) {
+        self.waypoints.remove(gateway);
+        if let Err(error) = self.leaves.forget(gateway) {
+            warn!(group = %gateway, %error, "the certificate of a deleted waypoint is still there");
+        }
+    }
+
+    /// Replaces what is due, ours too; returns the secrets that changed, for each waypoint that has any.
+    pub fn renew(&mut self, now: SystemTime) -> Vec<(Audience, Vec<Arc<Resource>>)> {
+        if self.server.renew_at() <= now {
+            match self.server.renew(&self.authority, now) {
+                Ok(()) => info!("our own certificate is renewed"),
+                Err(error) => warn!(%error, "our own certificate cannot be renewed"),
+            }
+        }
+        let Self { authority, leaves, waypoints, .. } = self;
+        let waypoints = waypoints.iter_mut();
+        let changed = waypoints
+            .map(|(gateway, waypoint)| (gateway.clone(), waypoint.refresh(gateway, authority, leaves, now)));
+        changed.filter(|(_, secrets)| !secrets.is_empty()).collect()
+    }
+}
+
+impl Waypoint {
+    /// Sees to it that there is a certificate that is not due; returns the secrets that changed by it.
+    fn refresh(
+        &mut self,
+        gateway: &Audience,
+        authority: &Authority,
+        leaves: &Leaves,
+        now: SystemTime,
+    ) -> Vec<Arc<Resource>> {
+        if self.leaf.as_ref().is_some_and(|leaf| now < leaf.renew_at()) {
+            return Vec::new();
+        }
+        match self.current(gateway, authority, leaves, now) {
+            Ok(leaf) => {
+                let secrets = identity::secrets(&leaf, authority.root_pem());
+                info!(
+                    group = %gateway,
+                    identity = leaf.uris().first(),
+                    lifetime_s = leaf.expires().duration_since(now).unwrap_or_default().as_secs(),
+                    "the waypoint has a certificate"
+                );
+                self.leaf = Some(leaf);
+                self.failure = None;
+                self.replace(secrets)
+            }
+            Err(error) => {
+                let failure = error.to_string();
+                if self.failure.as_ref() != Some(&failure) {
+                    warn!(group = %gateway, error = failure, "the waypoint gets no certificate");
+                }
+                self.failure = Some(failure);
+                Vec::new()
+            }
+        }
+    }
+
+    fn current(
+        &self,
+        gateway: &Audience,
+        authority: &Authority,
+        leaves: &Leaves,
+        now: SystemTime,
+    ) -> Result<Leaf, IdentityError> {
+        let id = SpiffeId::new(authority.trust_domain(), &gateway.namespace, &self.service_account)?;
+        leaves.current(authority, gateway, &id, now)
+    }
+
+    fn replace(&mut self, secrets: Vec<Resource>) -> Vec<Arc<Resource>> {
+        let secrets: Vec<_> = secrets.into_iter().map(Arc::new).collect();
+        let given = |secret: &&Arc<Resource>| {
+            self.secrets.iter().any(|old| old.name == secret.name && old.version == secret.version)
+        };
+        let changed = secrets.iter().filter(|secret| !given(secret)).cloned().collect();
+        self.secrets = secrets;
+        changed
+    }
+}

@@ -1,0 +1,118 @@
+//! The command line: what can be asked of `portolan`, and how it ends.
+
+mod bootstrap;
+mod format;
+mod gateway;
+mod lifetime;
+mod mesh;
+mod report;
+mod serve;
+mod state;
+mod statuses;
+mod translate;
+
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
+
+use clap::{Parser, Subcommand};
+
+use self::{bootstrap::Bootstrap, serve::Serve, translate::Translate};
+
+/// A control plane that drives stock Envoys as the waypoints of an ambient mesh.
+#[derive(Debug, Parser)]
+#[command(name = "portolan", version, arg_required_else_help = true)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Serve(Serve),
+    Translate(Translate),
+    Bootstrap(Bootstrap),
+}
+
+/// How a command that did its work ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// There was nothing to complain of.
+    Well,
+    /// The work is done, and something that it read is wrong.
+    WithComplaints,
+}
+
+/// Runs a command as a process: its result goes to standard output, what there is to say of it to
+/// standard error.
+pub fn run(arguments: Arguments) -> ExitCode {
+    let err = &mut io::stderr();
+    match arguments.run(&mut io::stdout().lock(), err) {
+        Ok(Ending::Well) => ExitCode::SUCCESS,
+        Ok(Ending::WithComplaints) => ExitCode::FAILURE,
+        // The reader has seen enough, as in `portolan translate … | head`.
+        Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            // If standard error is closed too, the exit code is all that is left to say it with.
+            writeln!(err, "error: {error:#}").ok();
+            ExitCode::FAILURE
+        }
+    }
+}
+
+impl Arguments {
+    /// Runs the command. Its result is written to `out`, what is wrong with what it read to `err`.
+    pub fn run(self, out: &mut dyn Write, err: &mut dyn Write) -> anyhow::Result<Ending> {
+        match self.command {
+            Command::Serve(command) => command.run(),
+            Command::Translate(command) => command.run(out, err),
+            Command::Bootstrap(command) => command.run(out),
+        }
+    }
+}
+
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, error::ErrorKind};
+
+    use super::*;
+
+    fn error(arguments: &[&str]) -> ErrorKind {
+        let arguments = std::iter::once("portolan").chain(arguments.iter().copied());
+        Arguments::try_parse_from(arguments).unwrap_err().kind()
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn the_shortest_commands_are_enough() {
+        for arguments in [
+            &["portolan", "serve", "--dir", "manifests"][..],
+            &["portolan", "translate", "manifests"],
+            &["portolan", "bootstrap", "--gateway", "default/waypoint"],
+        ] {
+            Arguments::try_parse_from(arguments).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused() {
+        assert_eq!(error(&["serve"]), ErrorKind::MissingRequiredArgument);
+        assert_eq!(error(&["serve", "--dir", "d", "--listen", "localhost"]), ErrorKind::ValueValidation);
+        assert_eq!(error(&["serve", "--dir", "d", "--bind", "nowhere"]), ErrorKind::InvalidValue);
+        assert_eq!(
+            error(&["serve", "--dir", "d", "--certificate-lifetime", "0s"]),
+            ErrorKind::ValueValidation
+        );
+        assert_eq!(error(&["bootstrap", "--gateway", "waypoint"]), ErrorKind::ValueValidation);
+        assert_eq!(error(&["translate", "d", "-o", "xml"]), ErrorKind::InvalidValue);
+    }
+}

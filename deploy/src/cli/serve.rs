@@ -1,0 +1,73 @@
+//! `portolan serve`: the control plane itself.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use anyhow::Context;
+use clap::Args;
+use tokio::{
+    runtime,
+    signal::unix::{SignalKind, signal},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use super::{Ending, lifetime, mesh::MeshArguments, state::StateArgument};
+use crate::{
+    serve::{self, Options},
+    telemetry::{self, LogFormat},
+};
+
+/// Drive the waypoints of a mesh that is described by a directory of manifests.
+#[derive(Debug, Args)]
+pub(super) struct Serve {
+    /// The directory of manifests; it is watched for changes
+    #[arg(long = "dir", value_name = "DIR")]
+    directory: PathBuf,
+    #[command(flatten)]
+    state: StateArgument,
+    /// Where proxies reach us; with port 0 a free one is chosen and written to `xds-address` in the state directory
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:15010")]
+    listen: SocketAddr,
+    #[command(flatten)]
+    mesh: MeshArguments,
+    /// How long the certificates of waypoints are good for; they are renewed well before
+    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = lifetime::parse)]
+    certificate_lifetime: Duration,
+    /// The form of the log
+    #[arg(long, value_enum, default_value = "text")]
+    log: LogFormat,
+    /// Written once proxies are served, with the address in it
+    #[arg(long, value_name = "PATH")]
+    ready_file: Option<PathBuf>,
+}
+
+impl Serve {
+    /// Serves until SIGINT or SIGTERM.
+    pub(super) fn run(self) -> anyhow::Result<Ending> {
+        telemetry::start(self.log)?;
+        let options = Options {
+            directory: self.directory,
+            state: self.state.open()?,
+            listen: self.listen,
+            settings: self.mesh.settings(),
+            certificate_lifetime: self.certificate_lifetime,
+            ready_file: self.ready_file,
+        };
+        let runtime = runtime::Builder::new_multi_thread().enable_all().build()?;
+        runtime.block_on(async {
+            let stop = CancellationToken::new();
+            let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+            let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+            let serving = serve::serve(options, stop.clone());
+            tokio::pin!(serving);
+            tokio::select! {
+                ended = &mut serving => return ended,
+                _ = interrupt.recv() => info!(signal = "SIGINT", "stopping"),
+                _ = terminate.recv() => info!(signal = "SIGTERM", "stopping"),
+            }
+            stop.cancel();
+            serving.await
+        })?;
+        Ok(Ending::Well)
+    }
+}

@@ -1,0 +1,110 @@
+//! `portolan translate`: what a directory of manifests becomes, without a network.
+
+use std::{io::Write, path::PathBuf};
+
+use clap::Args;
+use translate::{Audience, Change, Mesh};
+
+use super::{Ending, format::Format, gateway, mesh::MeshArguments, report};
+
+/// Print every Envoy resource of every waypoint, and what is said about the objects.
+#[derive(Debug, Args)]
+pub(super) struct Translate {
+    /// The directory of manifests
+    #[arg(value_name = "DIR")]
+    directory: PathBuf,
+    /// Only this waypoint's resources
+    #[arg(long, value_name = "NAMESPACE/NAME", value_parser = gateway::parse)]
+    gateway: Option<Audience>,
+    #[command(flatten)]
+    mesh: MeshArguments,
+    /// How to print it
+    #[arg(short, long, value_enum, default_value = "yaml")]
+    output: Format,
+}
+
+impl Translate {
+    /// Prints to `out`; what is wrong with the manifests is told on `err`.
+    pub(super) fn run(&self, out: &mut dyn Write, err: &mut dyn Write) -> anyhow::Result<Ending> {
+        let (objects, complaints) = watch::read_directory(&self.directory)?;
+        let commit = Mesh::new(self.mesh.settings()).commit(objects.into_iter().map(Change::Set));
+        let report = report::report(&commit, self.gateway.as_ref());
+        for complaint in &complaints {
+            writeln!(err, "{complaint}")?;
+        }
+        self.output.print(&report?, out)?;
+        Ok(if complaints.is_empty() { Ending::Well } else { Ending::WithComplaints })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path};
+
+    use clap::Parser;
+    use serde_json::Value;
+
+    use super::*;
+    use crate::cli::Arguments;
+
+    const SERVICE: &str =
+        "{apiVersion: v1, kind: Service, metadata: {name: web}, spec: {ports: [{port: 80}]}}";
+
+    /// How the command ended, and what it wrote to standard output and to standard error.
+    struct Outcome {
+        ending: anyhow::Result<Ending>,
+        out: String,
+        err: String,
+    }
+
+    fn translate(directory: &Path, options: &[&str]) -> Outcome {
+        let arguments = ["portolan", "translate", directory.to_str().unwrap()];
+        let arguments = Arguments::parse_from(arguments.iter().chain(options));
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let ending = arguments.run(&mut out, &mut err);
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        Outcome { ending, out: text(out), err: text(err) }
+    }
+
+    #[test]
+    fn json_and_yaml_are_the_same_document() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("web.yaml"), SERVICE).unwrap();
+        let json = translate(directory.path(), &["-o", "json"]);
+        let yaml = translate(directory.path(), &[]);
+        assert_eq!((json.ending.unwrap(), yaml.ending.unwrap()), (Ending::Well, Ending::Well));
+        let json: Value = serde_json::from_str(&json.out).unwrap();
+        assert_eq!(json, serde_saphyr::from_str::<Value>(&yaml.out).unwrap());
+        assert_eq!(json["waypoints"], Value::Array(Vec::new()));
+        assert!(json["statuses"].is_array());
+    }
+
+    #[test]
+    fn a_bad_manifest_is_told_of_and_the_rest_is_printed() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("web.yaml"), SERVICE).unwrap();
+        let bad = SERVICE.replace("80", "eighty");
+        fs::write(directory.path().join("bad.yaml"), bad).unwrap();
+        let outcome = translate(directory.path(), &["-o", "json"]);
+        assert_eq!(outcome.ending.unwrap(), Ending::WithComplaints);
+        assert!(outcome.err.contains("bad.yaml"), "{}", outcome.err);
+        assert!(outcome.err.contains("spec.ports[0].port"), "{}", outcome.err);
+        assert!(serde_json::from_str::<Value>(&outcome.out).unwrap()["waypoints"].is_array());
+    }
+
+    #[test]
+    fn a_gateway_that_is_not_there_is_an_error_that_says_so() {
+        let directory = tempfile::tempdir().unwrap();
+        let outcome = translate(directory.path(), &["--gateway", "default/waypoint"]);
+        let error = outcome.ending.unwrap_err().to_string();
+        assert!(error.starts_with("there is no waypoint default/waypoint; "), "{error}");
+        assert_eq!(outcome.out, "");
+    }
+
+    #[test]
+    fn a_directory_that_is_not_there_is_an_error_that_names_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let outcome = translate(&directory.path().join("manifests"), &[]);
+        assert!(outcome.ending.unwrap_err().to_string().contains("manifests"));
+    }
+}

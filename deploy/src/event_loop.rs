@@ -1,0 +1,193 @@
+//! The loop that connects the rooms: everything that can ever happen, one thing at a time.
+//!
+//! ```text
+//!   Source ─► Mesh::commit ──────────► Cache::publish ─► proxies
+//!                  │                        ▲               │
+//!                  └─► Certificates ────────┤               ▼
+//!   CertificatesDue ──────▲                 └── seen ── Proxy ─► "acknowledged"
+//! ```
+
+use std::{
+    mem,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use proto::Delta;
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{MissedTickBehavior, interval},
+};
+use tokio_util::sync::CancellationToken;
+use translate::{Audience, Change, Commit, Mesh, Revision};
+use watch::Update;
+use xds::{Cache, Group, Observation};
+
+use crate::{
+    acknowledgements::{Acknowledgements, Publish},
+    certificates::Certificates,
+    journal,
+};
+
+/// Everything that can happen.
+#[derive(Debug)]
+pub enum Event {
+    /// The source of objects says something.
+    Source(Update),
+    /// A proxy did something.
+    Proxy(Observation),
+    /// It is time to see whether a certificate has to be renewed.
+    CertificatesDue,
+}
+
+/// When something happened: for certificates, and for measuring.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    /// By the calendar.
+    pub time: SystemTime,
+    /// By a clock that only goes forward.
+    pub instant: Instant,
+}
+
+/// What the loop owns.
+pub struct EventLoop {
+    mesh: Mesh,
+    cache: Arc<Cache>,
+    certificates: Certificates,
+    acknowledgements: Acknowledgements,
+    gathering: Gathering,
+    /// The last commit's.
+    revision: Revision,
+}
+
+/// Whether the source has told us of everything that exists. Before that nothing is committed: a proxy
+/// that reconnects would take what is not there yet for what was deleted.
+enum Gathering {
+    /// No; this is what it has told us of so far, and whom to tell when it is complete.
+    Until { seen: Vec<Change>, ready: oneshot::Sender<()> },
+    /// Yes.
+    Done,
+}
+
+/// Where the loop's events come from.
+pub struct Inbox {
+    /// What the source says.
+    pub updates: mpsc::Receiver<Update>,
+    /// What proxies did. Without a bound, for an observer must not wait; each entry follows from one
+    /// message of a proxy, and the loop does next to nothing with it. With it, when that was.
+    pub observations: mpsc::UnboundedReceiver<(Observation, Instant)>,
+    /// How often to look at the certificates.
+    pub renewal_period: Duration,
+}
+
+impl EventLoop {
+    /// A loop that has heard nothing yet. `ready` is told when the first commit has been published.
+    pub fn new(
+        mesh: Mesh,
+        cache: Arc<Cache>,
+        certificates: Certificates,
+        ready: oneshot::Sender<()>,
+    ) -> Self {
+        let gathering = Gathering::Until { seen: Vec::new(), ready };
+        Self {
+            mesh,
+            cache,
+            certificates,
+            acknowledgements: Acknowledgements::default(),
+            gathering,
+            revision: Revision::default(),
+        }
+    }
+
+    /// Runs until it is stopped.
+    pub async fn run(mut self, mut inbox: Inbox, stop: CancellationToken) {
+        let mut renewals = interval(inbox.renewal_period);
+        renewals.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let (event, instant) = tokio::select! {
+                () = stop.cancelled() => return,
+                Some(update) = inbox.updates.recv() => (Event::Source(update), Instant::now()),
+                Some((observation, instant)) = inbox.observations.recv() => (Event::Proxy(observation), instant),
+                _ = renewals.tick() => (Event::CertificatesDue, Instant::now()),
+            };
+            self.step(event, Moment { time: SystemTime::now(), instant });
+        }
+    }
+
+    /// Does everything that follows from one event.
+    pub fn step(&mut self, event: Event, now: Moment) {
+        match event {
+            Event::Source(Update::Changes(changes)) => match &mut self.gathering {
+                Gathering::Until { seen, .. } => seen.extend(changes),
+                Gathering::Done => self.commit(changes, now),
+            },
+            Event::Source(Update::Ready) => {
+                if let Gathering::Until { seen, ready } = mem::replace(&mut self.gathering, Gathering::Done) {
+                    self.commit(seen, now);
+                    // Whoever waited for this is gone only when everything is about to end.
+                    ready.send(()).ok();
+                }
+            }
+            Event::Proxy(observation) => {
+                journal::observed(&observation);
+                for acknowledged in self.acknowledgements.observe(&observation, now.instant) {
+                    journal::acknowledged(&acknowledged);
+                }
+            }
+            Event::CertificatesDue => self.renew(now),
+        }
+    }
+
+    fn commit(&mut self, changes: Vec<Change>, now: Moment) {
+        let Commit { revision, mut resources, statuses, waypoints } = self.mesh.commit(changes);
+        self.revision = revision;
+        for (object, status) in &statuses {
+            journal::status(object, status.as_ref());
+        }
+        for (gateway, plan) in waypoints {
+            if let Some(plan) = plan {
+                // In one publish with what refers to them: a listener without its certificate serves nobody.
+                let secrets = self.certificates.want(&gateway, plan, now.time);
+                resources.entry(gateway).or_default().set.extend(secrets);
+            } else {
+                // Its proxies keep what they have until they are stopped. Taking it from them would
+                // cut connections, and nobody sends them new ones.
+                resources.remove(&gateway);
+                self.remove(&gateway);
+            }
+        }
+        for (gateway, delta) in resources {
+            self.publish(&gateway, &delta, now);
+        }
+    }
+
+    fn renew(&mut self, now: Moment) {
+        for (gateway, set) in self.certificates.renew(now.time) {
+            self.publish(&gateway, &Delta { set, removed: Vec::new() }, now);
+        }
+    }
+
+    fn publish(&mut self, gateway: &Audience, delta: &Delta, now: Moment) {
+        let (group, revision) = (group(gateway), self.revision);
+        let snapshot = self.cache.publish(&group, delta);
+        if self.acknowledgements.publish(&group, Publish { revision, snapshot, seen: now.instant }) {
+            journal::published(revision, gateway, delta);
+        }
+    }
+
+    fn remove(&mut self, gateway: &Audience) {
+        let group = group(gateway);
+        self.certificates.forget(gateway);
+        self.cache.remove(&group);
+        self.acknowledgements.forget(&group);
+        journal::removed(self.revision, gateway);
+    }
+}
+
+/// The clients of a waypoint, as the wire's side names them.
+pub(crate) fn group(gateway: &Audience) -> Group {
+    Group(gateway.to_string().into())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,175 @@
+//! The loop, driven by hand: no source, no network, no clock.
+
+use std::collections::BTreeMap;
+
+use proto::{Kind, Object, ObjectRef, TypeUrl, Version};
+use serde_json::json;
+use tempfile::TempDir;
+use translate::Settings;
+use xds::{Snapshot, StreamId};
+
+use super::*;
+use crate::identity::{Authority, Leaves, ServerCertificates, ServerNames};
+
+const LIFETIME: Duration = Duration::from_hours(3);
+
+/// A loop without a source, a network or a clock.
+struct Rig {
+    event_loop: EventLoop,
+    cache: Arc<Cache>,
+    ready: oneshot::Receiver<()>,
+    start: Moment,
+    _state: TempDir,
+}
+
+impl Rig {
+    fn new() -> Self {
+        Self::on(tempfile::tempdir().unwrap())
+    }
+
+    fn on(state: TempDir) -> Self {
+        let start = Moment { time: SystemTime::now(), instant: Instant::now() };
+        let settings = Settings::default();
+        let authority = Authority::open(state.path(), &settings.trust_domain, start.time).unwrap();
+        let server =
+            ServerCertificates::issue(&authority, ServerNames::default(), LIFETIME, start.time).unwrap();
+        let certificates = Certificates::new(authority, Leaves::open(state.path(), LIFETIME), server);
+        let cache = Arc::new(Cache::new());
+        let (told, ready) = oneshot::channel();
+        let event_loop = EventLoop::new(Mesh::new(settings), Arc::clone(&cache), certificates, told);
+        Self { event_loop, cache, ready, start, _state: state }
+    }
+
+    /// One whose source has said all of `changes`.
+    fn started(changes: Vec<Change>) -> Self {
+        let mut rig = Self::new();
+        rig.source(Update::Changes(changes));
+        rig.source(Update::Ready);
+        rig
+    }
+
+    fn source(&mut self, update: Update) {
+        self.event_loop.step(Event::Source(update), self.start);
+    }
+
+    fn due_after(&mut self, time: Duration) {
+        let now = Moment { time: self.start.time + time, ..self.start };
+        self.event_loop.step(Event::CertificatesDue, now);
+    }
+
+    fn snapshot(&self, gateway: &str) -> Option<Arc<Snapshot>> {
+        self.cache.snapshot(&Group(gateway.into()))
+    }
+
+    fn versions(&self, gateway: &str) -> BTreeMap<(TypeUrl, String), Version> {
+        let snapshot = self.snapshot(gateway).unwrap();
+        let resources = snapshot.resources().into_iter();
+        resources.map(|it| ((it.type_url, it.name.to_string()), it.version)).collect()
+    }
+}
+
+fn waypoint(name: &str) -> Change {
+    let gateway = json!({
+        "apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway",
+        "metadata": {"name": name, "namespace": "default", "labels": {"istio.io/waypoint-for": "service"}},
+        "spec": {
+            "gatewayClassName": "istio-waypoint",
+            "listeners": [{"name": "mesh", "port": 15008, "protocol": "HBONE"}],
+        },
+    });
+    Change::Set(Object::decode(gateway).unwrap().object)
+}
+
+fn removal(name: &str) -> Change {
+    Change::Remove(ObjectRef { kind: Kind::Gateway, namespace: "default".into(), name: name.into() })
+}
+
+fn secret(name: &str) -> (TypeUrl, String) {
+    (TypeUrl::Secret, name.to_owned())
+}
+
+#[test]
+fn nothing_is_published_before_the_source_is_complete() {
+    let mut rig = Rig::new();
+    rig.source(Update::Changes(vec![waypoint("one")]));
+    rig.due_after(LIFETIME);
+    rig.source(Update::Changes(vec![waypoint("two")]));
+    assert!(rig.snapshot("default/one").is_none());
+    rig.ready.try_recv().unwrap_err();
+    rig.source(Update::Ready);
+    assert!(rig.snapshot("default/one").is_some() && rig.snapshot("default/two").is_some());
+    rig.ready.try_recv().unwrap();
+    assert_eq!(rig.event_loop.revision, Revision(1), "all of it is one commit");
+}
+
+#[test]
+fn the_first_publish_of_a_waypoint_holds_its_secrets() {
+    let rig = Rig::started(vec![waypoint("one")]);
+    let first = rig.snapshot("default/one").unwrap().revision();
+    assert_eq!(first, 1, "there was one publish");
+    let versions = rig.versions("default/one");
+    assert!(versions.contains_key(&secret("default")) && versions.contains_key(&secret("ROOTCA")));
+}
+
+#[test]
+fn a_waypoint_that_comes_later_has_its_secrets_too() {
+    let mut rig = Rig::started(vec![]);
+    rig.source(Update::Changes(vec![waypoint("late")]));
+    assert!(rig.versions("default/late").contains_key(&secret("default")));
+}
+
+#[test]
+fn a_change_that_changes_nothing_publishes_nothing() {
+    let mut rig = Rig::started(vec![waypoint("one")]);
+    let before = rig.snapshot("default/one").unwrap().revision();
+    rig.source(Update::Changes(vec![waypoint("one")]));
+    assert_eq!(rig.snapshot("default/one").unwrap().revision(), before);
+}
+
+#[test]
+fn renewal_changes_the_certificate_and_nothing_else() {
+    let mut rig = Rig::started(vec![waypoint("one")]);
+    let before = rig.versions("default/one");
+    rig.due_after(LIFETIME / 3);
+    assert_eq!(rig.versions("default/one"), before, "it is not due yet");
+    rig.due_after(LIFETIME * 2 / 3 + Duration::from_secs(1));
+    let after = rig.versions("default/one");
+    let changed: Vec<_> = after.iter().filter(|(name, version)| before[*name] != **version).collect();
+    assert_eq!(changed.len(), 1);
+    assert_eq!(*changed[0].0, secret("default"));
+    assert_eq!(after.len(), before.len());
+}
+
+#[test]
+fn a_restart_publishes_the_same_versions() {
+    let rig = Rig::started(vec![waypoint("one")]);
+    let before = rig.versions("default/one");
+    let mut again = Rig::on(rig._state);
+    again.source(Update::Changes(vec![waypoint("one")]));
+    again.source(Update::Ready);
+    assert_eq!(again.versions("default/one"), before);
+}
+
+#[test]
+fn a_waypoint_that_is_gone_leaves_nothing_and_may_return() {
+    let mut rig = Rig::started(vec![waypoint("one"), waypoint("two")]);
+    let before = rig.versions("default/one");
+    rig.source(Update::Changes(vec![removal("one")]));
+    assert!(rig.snapshot("default/one").is_none());
+    assert!(rig.snapshot("default/two").is_some());
+    rig.source(Update::Changes(vec![waypoint("one")]));
+    let after = rig.versions("default/one");
+    assert_eq!(after.keys().collect::<Vec<_>>(), before.keys().collect::<Vec<_>>());
+    assert_ne!(after[&secret("default")], before[&secret("default")], "the old certificate is forgotten");
+}
+
+#[test]
+fn what_proxies_do_needs_no_source() {
+    let mut rig = Rig::new();
+    let stream =
+        Arc::new(StreamId { group: Group("default/one".into()), client: "default/one".into(), number: 1 });
+    let seen = Observation::Connected { stream: Arc::clone(&stream), address: None };
+    rig.event_loop.step(Event::Proxy(seen), rig.start);
+    rig.event_loop.step(Event::Proxy(Observation::Gone { stream, reason: String::new() }), rig.start);
+    assert!(rig.snapshot("default/one").is_none());
+}
