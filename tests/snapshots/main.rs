@@ -1,1 +1,57 @@
-//! stub
+//! Snapshots: manifests in; resources, statuses and what moved out. One claim a case, and the oracle
+//! over all of them: incremental equals from-scratch.
+
+mod case;
+mod mesh_state;
+mod oracle;
+mod render;
+
+use std::path::Path;
+
+use case::Case;
+use translate::{Bind, Mesh, Settings};
+
+fn root() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/snapshots"))
+}
+
+fn settings() -> Settings {
+    Settings { bind: Bind::GatewayAddress, ..Settings::default() }
+}
+
+/// Every case, compared with the file beside it. All of them are compared before the test fails.
+#[test]
+fn every_case_moves_what_its_snapshot_says() {
+    let cases = case::all(root());
+    assert!(cases.len() > 15, "the cases are not where they are expected");
+    let mut failed = Vec::new();
+    for case in cases {
+        let outcome = std::panic::catch_unwind(|| {
+            let mut options = insta::Settings::new();
+            options.set_snapshot_path(root().join(&case.folder));
+            options.set_prepend_module_to_snapshot(false);
+            options.set_omit_expression(true);
+            options.bind(|| insta::assert_snapshot!(case.name.as_str(), story(&case)));
+        });
+        if outcome.is_err() {
+            failed.push(format!("{}/{}", case.folder, case.name));
+        }
+    }
+    assert!(failed.is_empty(), "cases that moved: {failed:#?}");
+}
+
+/// The claim, then for each step what moved and nothing else.
+fn story(case: &Case) -> String {
+    let mut mesh = Mesh::new(settings());
+    mesh.commit(case.defaults.iter().cloned());
+    let mut told = format!("{}\n", case.claim);
+    for step in &case.steps {
+        let commit = mesh.commit(step.changes.iter().cloned());
+        told.push_str(&format!(
+            "\n== {}\n{}",
+            step.name,
+            render::commit(&commit, case.name == "infrastructure")
+        ));
+    }
+    told
+}

@@ -26,7 +26,7 @@ use crate::{
         protocol::Protocol,
         service,
     },
-    settings::{Bind, Settings},
+    settings::Settings,
 };
 
 #[derive(Default)]
@@ -56,12 +56,8 @@ impl Resources {
             inputs.waypoints.changed().iter().cloned(),
             |waypoint| inputs.waypoints.untracked().contains_key(waypoint),
             |reads, waypoint| {
-                let asked = inputs.waypoints.get(reads, waypoint)?.address;
-                let address = match settings.bind {
-                    Bind::Everywhere => None,
-                    Bind::GatewayAddress => asked,
-                };
-                Some(Infrastructure { address, trust_domain: settings.trust_domain.clone() })
+                let waypoint = inputs.waypoints.get(reads, waypoint)?;
+                Some(Infrastructure::of(waypoint, settings))
             },
         );
 

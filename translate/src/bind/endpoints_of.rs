@@ -80,7 +80,7 @@ fn endpoint(reads: &Reads, inputs: &Inputs, listed: &SliceEndpoint, port: u16) -
 fn describe(workload: &Workload) -> EndpointWorkload {
     EndpointWorkload {
         identity: workload.identity.clone(),
-        name: workload.workload_name.clone(),
+        name: workload.name.clone(),
         app: workload.app.clone(),
         version: workload.version.clone(),
     }

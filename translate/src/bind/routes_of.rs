@@ -34,7 +34,7 @@ pub(crate) struct Routed {
 
 impl RoutesOf {
     /// The service ports that requests may end at.
-    fn backends<'r>(&'r self, own: &PortKey) -> BTreeSet<(Key, u16)> {
+    fn backends(&self, own: &PortKey) -> BTreeSet<(Key, u16)> {
         let named =
             self.routes.iter().flat_map(|routed| &routed.forward.0).filter_map(|share| share.backend.clone());
         // What turns out not to be HTTP is not routed.

@@ -10,7 +10,11 @@ use proto::{
 use super::{connect_originate, connect_terminate, main_internal, sniffed};
 use crate::{
     derive::Row,
-    mesh::{name::Key, waypoint::HBONE_PORT},
+    mesh::{
+        name::Key,
+        waypoint::{HBONE_PORT, Waypoint},
+    },
+    settings::{Bind, Settings},
 };
 
 /// All that these resources depend on.
@@ -28,6 +32,16 @@ impl Row for Infrastructure {
 
     fn buckets(_key: &Key, _row: &Self) -> Vec<()> {
         Vec::new()
+    }
+}
+
+impl Infrastructure {
+    pub(crate) fn of(waypoint: &Waypoint, settings: &Settings) -> Self {
+        let address = match settings.bind {
+            Bind::Everywhere => None,
+            Bind::GatewayAddress => waypoint.address,
+        };
+        Self { address, trust_domain: settings.trust_domain.clone() }
     }
 }
 

@@ -108,13 +108,14 @@ pub(crate) fn lower(object: &Gateway) -> Option<Waypoint> {
         Some(lower_allows(namespaces, &at, &mut problems))
     });
     let addresses = spec.addresses.iter().flatten();
-    let ips = addresses.filter(|address| address.r#type.as_deref().is_none_or(|kind| kind == "IPAddress"));
+    let mut ips =
+        addresses.filter(|address| address.r#type.as_deref().is_none_or(|kind| kind == "IPAddress"));
     Some(Waypoint {
         generation: object.metadata.generation,
         class: spec.gateway_class_name.as_str().into(),
         serves,
         allows: allows.unwrap_or(Allows::Same),
-        address: ips.filter_map(|address| address.value.as_deref()?.parse().ok()).next(),
+        address: ips.find_map(|address| address.value.as_deref()?.parse().ok()),
         listeners: lower_listeners(&spec.listeners, &at),
         problems,
     })

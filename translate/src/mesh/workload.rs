@@ -14,7 +14,7 @@ pub(crate) struct Workload {
     /// Ambient captures it: only HBONE reaches it, and it proves its identity there.
     pub(crate) captured: bool,
     /// The name of what owns it, as metrics and logs show it.
-    pub(crate) workload_name: Name,
+    pub(crate) name: Name,
     /// Canonical service and revision, by Istio's labels.
     pub(crate) app: Name,
     pub(crate) version: Name,
@@ -57,7 +57,7 @@ pub(crate) fn lower(object: &kubernetes::Pod) -> Option<Workload> {
             service_account: spec.service_account_name.as_deref().unwrap_or("default").into(),
         },
         captured: labels::annotation(metadata, labels::REDIRECTION) == Some("enabled"),
-        workload_name: workload_name.into(),
+        name: workload_name.into(),
         app: first(&["service.istio.io/canonical-name", "app.kubernetes.io/name", "app"])
             .unwrap_or(workload_name)
             .into(),

@@ -62,7 +62,7 @@ fn emit_rule(rule: &Rule, action: Action, port: u16, layer: Layer) -> Option<rba
         (Layer::Tcp, Action::Allow) if rule.needs_http() => return None,
         (Layer::Tcp | Layer::Http, Action::Allow | Action::Deny) => {}
     }
-    let principals = alternatives(from, |source| source_and(source, when_source, layer));
+    let principals = alternatives(from, |source| Some(source_and(source, when_source, layer)));
     let permissions = alternatives(to, |operation| operation_and(operation, when_operation, port, layer));
     (!principals.is_empty() && !permissions.is_empty()).then_some(rbac::Policy {
         permissions,
@@ -80,7 +80,7 @@ fn alternatives<T, O>(listed: &[Vec<Clause<T>>], emit: impl Fn(&[Clause<T>]) -> 
     }
 }
 
-fn source_and(clauses: &[Clause<Source>], when: &[Clause<Source>], layer: Layer) -> Option<rbac::Principal> {
+fn source_and(clauses: &[Clause<Source>], when: &[Clause<Source>], layer: Layer) -> rbac::Principal {
     let asked = clauses.iter().chain(when).filter(|clause| can_ask(layer, &clause.any, Source::needs_http));
     let ids = asked.map(|clause| {
         let any = clause.any.iter().map(|test| principal(source(test))).collect();
@@ -92,11 +92,11 @@ fn source_and(clauses: &[Clause<Source>], when: &[Clause<Source>], layer: Layer)
         }
     });
     let ids: Vec<_> = ids.collect();
-    Some(principal(if ids.is_empty() {
+    principal(if ids.is_empty() {
         rbac::principal::Identifier::Any(true)
     } else {
         one_or(ids, |ids| rbac::principal::Identifier::AndIds(rbac::principal::Set { ids }))
-    }))
+    })
 }
 
 fn operation_and(
@@ -116,7 +116,7 @@ fn operation_and(
                 // The port is known here: a host name as authority has no port to look at later.
                 Operation::Port(wanted) => holds |= *wanted == port,
                 Operation::Host(_) | Operation::Method { .. } | Operation::Path(_) => {
-                    any.push(permission(operation(test)))
+                    any.push(permission(operation(test)));
                 }
             }
         }

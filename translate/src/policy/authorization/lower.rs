@@ -9,8 +9,8 @@ use proto::{Kind, Name, mesh_api};
 use serde_json::Value;
 
 use super::{
-    Action, Authorization, Clause, Judgement, Operation, Rule, Source, Target,
-    source::{OPERATIONS, Place, SOURCE_KEYS, SOURCES, bounded, header_name},
+    Action, Authorization, Clause, Judgement, Rule, Source, Target,
+    source::{OPERATIONS, Place, Read, SOURCE_KEYS, SOURCES, bounded, header_name, port},
     spec::{Fields, Problems, kind},
 };
 use crate::{
@@ -233,7 +233,7 @@ fn lower_rule(
 /// The fields of a source or an operation: each is a clause, each has a `not` form.
 fn lower_clauses<T>(
     fields: &Fields<'_>,
-    known: &[(&str, fn(&Place<'_>, &str) -> Result<T, String>)],
+    known: &[(&str, Read<T>)],
     action: Action,
     place: &mut Place<'_>,
     problems: &mut Problems,
@@ -267,7 +267,7 @@ fn lower_clause<T>(
     fields: &Fields<'_>,
     name: &str,
     negated: bool,
-    read: fn(&Place<'_>, &str) -> Result<T, String>,
+    read: Read<T>,
     place: &Place<'_>,
     problems: &mut Problems,
 ) -> Option<Clause<T>> {
@@ -290,27 +290,33 @@ fn lower_clause<T>(
 fn lower_condition(fields: &Fields<'_>, place: &Place<'_>, rule: &mut Rule, problems: &mut Problems) {
     fields.only(&["key", "values", "notValues"], problems);
     let key = fields.string("key", problems).unwrap_or_default();
+    let at = fields.at.field("key");
     if fields.get("values").is_none() && fields.get("notValues").is_none() {
         problems.invalid(&fields.at, "a condition needs values or notValues");
         return;
     }
-    for (name, negated) in [("values", false), ("notValues", true)] {
-        if let Some(header) = header_name(key) {
-            match header {
-                Ok(header) => rule.when_source.extend(lower_header(fields, name, negated, &header, problems)),
-                Err(message) => problems.invalid(&fields.at.field("key"), message),
-            }
-        } else if let Some((_, read)) = SOURCE_KEYS.iter().find(|(known, _)| *known == key) {
-            rule.when_source.extend(lower_clause(fields, name, negated, *read, place, problems));
-        } else if key == "destination.port" {
-            let [.., (_, read)] = OPERATIONS;
-            rule.when_operation
-                .extend(lower_clause::<Operation>(fields, name, negated, read, place, problems));
-        } else {
-            let message = format!("condition {key:?} is not supported yet or does not exist");
-            problems.unsupported(&fields.at.field("key"), message);
-            return;
+    let forms = [("values", false), ("notValues", true)];
+    if let Some(header) = header_name(key) {
+        match header {
+            Ok(header) => rule.when_source.extend(
+                forms
+                    .into_iter()
+                    .filter_map(|(name, negated)| lower_header(fields, name, negated, &header, problems)),
+            ),
+            Err(message) => problems.invalid(&at, message),
         }
+    } else if let Some((_, read)) = SOURCE_KEYS.iter().find(|(known, _)| *known == key) {
+        let clauses = forms
+            .into_iter()
+            .filter_map(|(name, negated)| lower_clause(fields, name, negated, *read, place, problems));
+        rule.when_source.extend(clauses);
+    } else if key == "destination.port" {
+        let clauses = forms
+            .into_iter()
+            .filter_map(|(name, negated)| lower_clause(fields, name, negated, port, place, problems));
+        rule.when_operation.extend(clauses);
+    } else {
+        problems.unsupported(&at, format!("condition {key:?} is not supported yet or does not exist"));
     }
 }
 

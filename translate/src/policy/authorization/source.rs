@@ -19,12 +19,10 @@ pub(super) struct Place<'p> {
 }
 
 /// How the values of one field are read: an error is the message of a problem.
-pub(super) type ReadSource = fn(&Place<'_>, &str) -> Result<Source, String>;
-/// The same for operations.
-pub(super) type ReadOperation = fn(&Place<'_>, &str) -> Result<Operation, String>;
+pub(super) type Read<T> = fn(&Place<'_>, &str) -> Result<T, String>;
 
 /// The fields of `source`, without their `not` forms.
-pub(super) const SOURCES: [(&str, ReadSource); 5] = [
+pub(super) const SOURCES: [(&str, Read<Source>); 5] = [
     ("principals", principal),
     ("serviceAccounts", service_account),
     ("trustDomains", trust_domain),
@@ -33,11 +31,11 @@ pub(super) const SOURCES: [(&str, ReadSource); 5] = [
 ];
 
 /// The fields of `operation`, without their `not` forms.
-pub(super) const OPERATIONS: [(&str, ReadOperation); 4] =
+pub(super) const OPERATIONS: [(&str, Read<Operation>); 4] =
     [("hosts", host), ("methods", method), ("paths", path), ("ports", port)];
 
 /// The keys of `when` that speak of the source.
-pub(super) const SOURCE_KEYS: [(&str, ReadSource); 5] = [
+pub(super) const SOURCE_KEYS: [(&str, Read<Source>); 5] = [
     ("source.principal", principal),
     ("source.serviceAccount", service_account),
     ("source.trustDomain", trust_domain),
@@ -138,7 +136,7 @@ fn method(place: &Place<'_>, text: &str) -> Result<Operation, String> {
     Ok(Operation::Method { value: Pattern::of_istio(text), any_case: place.any_case })
 }
 
-fn port(_: &Place<'_>, text: &str) -> Result<Operation, String> {
+pub(super) fn port(_: &Place<'_>, text: &str) -> Result<Operation, String> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let number = digits.then(|| text.parse().ok()).flatten();
     number.map(Operation::Port).ok_or_else(|| format!("{text:?} is not a port, 0 to 65535"))

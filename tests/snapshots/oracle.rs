@@ -1,0 +1,201 @@
+//! The oracle: however the inputs were reached, the outputs are those of a fresh start.
+//!
+//! The objects are the corpus's own. Cases disagree on what `web` looks like, and that is the point:
+//! a random walk over them is a mesh in which everything changes into everything else.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proto::{Object, ObjectRef, TypeUrl, envoy, render_any};
+use translate::{Change, Mesh};
+
+use crate::{
+    case,
+    mesh_state::{ResourceKey, State},
+    root, settings,
+};
+
+/// Xorshift: the walk of a seed is the same for ever.
+struct Walk(u64);
+
+impl Walk {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 % limit as u64).unwrap()
+    }
+}
+
+fn corpus() -> Vec<Object> {
+    let mut objects: Vec<Object> = Vec::new();
+    for case in case::all(root()) {
+        let changes = case.defaults.into_iter().chain(case.steps.into_iter().flat_map(|step| step.changes));
+        for change in changes {
+            if let Change::Set(object) = change
+                && !objects.contains(&object)
+            {
+                objects.push(object);
+            }
+        }
+    }
+    objects
+}
+
+fn fresh(objects: &BTreeMap<ObjectRef, Object>) -> State {
+    let mut state = State::default();
+    state.apply(&Mesh::new(settings()).commit(objects.values().cloned().map(Change::Set)));
+    state
+}
+
+#[test]
+fn incremental_equals_from_scratch() {
+    let corpus = corpus();
+    let mut moves = 0;
+    for seed in 1..=100_u64 {
+        let mut walk = Walk(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        let mut mesh = Mesh::new(settings());
+        let mut state = State::default();
+        let mut objects = BTreeMap::new();
+        for step in 0..40 {
+            // The first step is a whole small mesh; the others are a few changes at once.
+            let size = if step == 0 { corpus.len() / 2 } else { 1 + walk.below(4) };
+            let changes: Vec<Change> = (0..size).map(|_| change(&mut walk, &corpus, step == 0)).collect();
+            for change in &changes {
+                match change {
+                    Change::Set(object) => objects.insert(object.reference(), object.clone()),
+                    Change::Remove(reference) => objects.remove(reference),
+                };
+            }
+            let commit = mesh.commit(changes);
+            moves +=
+                commit.resources.values().map(|delta| delta.set.len() + delta.removed.len()).sum::<usize>();
+            state.apply(&commit);
+            let fresh = fresh(&objects);
+            assert_eq!(state.versions(), fresh.versions(), "seed {seed}, step {step}");
+            assert_eq!(state.statuses, fresh.statuses, "seed {seed}, step {step}");
+            consistent(&state);
+        }
+    }
+    assert!(moves > 10_000, "only {moves} resources moved: the walk does not walk");
+}
+
+fn change(walk: &mut Walk, corpus: &[Object], only_set: bool) -> Change {
+    let object = &corpus[walk.below(corpus.len())];
+    if !only_set && walk.below(4) == 0 {
+        Change::Remove(object.reference())
+    } else {
+        Change::Set(object.clone())
+    }
+}
+
+/// The order in which objects arrive leaves no trace.
+#[test]
+fn any_order_of_the_same_objects_gives_the_same_resources() {
+    let mut objects: BTreeMap<ObjectRef, Object> = BTreeMap::new();
+    for object in corpus() {
+        objects.insert(object.reference(), object);
+    }
+    let expected = fresh(&objects);
+    for seed in 1..=20_u64 {
+        let mut walk = Walk(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        let mut left: Vec<Object> = objects.values().cloned().collect();
+        let mut mesh = Mesh::new(settings());
+        let mut state = State::default();
+        while !left.is_empty() {
+            let take = (1 + walk.below(9)).min(left.len());
+            let batch: Vec<Change> =
+                (0..take).map(|_| Change::Set(left.swap_remove(walk.below(left.len())))).collect();
+            state.apply(&mesh.commit(batch));
+        }
+        assert_eq!(state.versions(), expected.versions(), "seed {seed}");
+    }
+}
+
+/// One version is one content, in every process: the message behind it is the same whenever it is emitted.
+#[test]
+fn equal_versions_are_equal_messages() {
+    let objects: BTreeMap<ObjectRef, Object> =
+        corpus().into_iter().map(|object| (object.reference(), object)).collect();
+    let (one, other) = (fresh(&objects), fresh(&objects));
+    let print = |state: &State| -> BTreeMap<ResourceKey, serde_json::Value> {
+        let any = |key: &ResourceKey, body: &[u8]| envoy::Any {
+            type_url: key.1.as_str().to_owned(),
+            value: body.to_vec(),
+        };
+        state
+            .resources
+            .iter()
+            .map(|(key, (_, body))| (key.clone(), render_any(&any(key, body)).unwrap()))
+            .collect()
+    };
+    assert_eq!(one.versions(), other.versions());
+    assert_eq!(print(&one), print(&other));
+}
+
+/// A write that changes nothing we read moves nothing.
+#[test]
+fn setting_what_is_there_moves_nothing() {
+    let objects: BTreeMap<ObjectRef, Object> =
+        corpus().into_iter().map(|object| (object.reference(), object)).collect();
+    let mut mesh = Mesh::new(settings());
+    mesh.commit(objects.values().cloned().map(Change::Set));
+    let again = mesh.commit(objects.values().cloned().map(Change::Set));
+    assert!(again.resources.is_empty() && again.statuses.is_empty(), "{again:?}");
+    assert_eq!(mesh.computed(), 0);
+}
+
+/// What a resource names is there: clusters have endpoints, scopes have routes, routes have clusters.
+fn consistent(state: &State) {
+    let names = |wanted: TypeUrl| -> BTreeSet<_> {
+        let keys = state.resources.keys().filter(|(_, type_url, _)| *type_url == wanted);
+        keys.map(|(audience, _, name)| (audience.clone(), name.to_string())).collect()
+    };
+    let (clusters, endpoints) = (names(TypeUrl::Cluster), names(TypeUrl::Endpoint));
+    let routes = names(TypeUrl::Route);
+    for ((audience, type_url, name), (_, body)) in &state.resources {
+        let there = |kind: &BTreeSet<(translate::Audience, String)>, wanted: &str| {
+            assert!(
+                kind.contains(&(audience.clone(), wanted.to_owned())),
+                "{type_url} {name} names {wanted}, which is not there"
+            );
+        };
+        match type_url {
+            TypeUrl::Cluster => {
+                let cluster: envoy::Cluster = prost::Message::decode(body.as_slice()).unwrap();
+                if let Some(eds) = cluster.eds_cluster_config {
+                    there(
+                        &endpoints,
+                        if eds.service_name.is_empty() { &cluster.name } else { &eds.service_name },
+                    );
+                }
+            }
+            TypeUrl::ScopedRoute => {
+                let scope: envoy::ScopedRouteConfiguration = prost::Message::decode(body.as_slice()).unwrap();
+                assert_eq!(scope.name.as_str(), &**name);
+                there(&routes, &scope.route_configuration_name);
+            }
+            TypeUrl::Route => {
+                let config: envoy::RouteConfiguration = prost::Message::decode(body.as_slice()).unwrap();
+                for wanted in config.virtual_hosts.iter().flat_map(|host| &host.routes).flat_map(clusters_of)
+                {
+                    there(&clusters, &wanted);
+                }
+            }
+            TypeUrl::Secret | TypeUrl::Endpoint | TypeUrl::Listener => {}
+        }
+    }
+}
+
+fn clusters_of(route: &envoy::route::Route) -> Vec<String> {
+    use envoy::route::{route::Action, route_action::ClusterSpecifier};
+    let Some(Action::Route(action)) = &route.action else { return Vec::new() };
+    let names = match &action.cluster_specifier {
+        Some(ClusterSpecifier::Cluster(name)) => vec![name.clone()],
+        Some(ClusterSpecifier::WeightedClusters(weighted)) => {
+            weighted.clusters.iter().map(|cluster| cluster.name.clone()).collect()
+        }
+        other => panic!("a route leads nowhere: {other:?}"),
+    };
+    // The share of a backend that is refused: no cluster has this name, on purpose.
+    names.into_iter().filter(|name| name != "refused").collect()
+}

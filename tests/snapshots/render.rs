@@ -1,0 +1,85 @@
+//! What a commit moved, as a person reads it.
+
+use std::fmt::Write;
+
+use proto::{Resource, TypeUrl, render_any};
+use serde_json::Value;
+use translate::{
+    Commit,
+    status::{Condition, Status},
+};
+
+/// Resources by waypoint, then statuses. What every waypoint has is shown `whole` in one case only.
+pub(crate) fn commit(commit: &Commit, whole: bool) -> String {
+    let mut out = String::new();
+    for (audience, delta) in &commit.resources {
+        let _ = writeln!(out, "waypoint {audience}");
+        for resource in &delta.set {
+            let _ = writeln!(out, "  + {} {} ({})", resource.type_url, resource.name, size(resource));
+            if whole || !is_infrastructure(resource) {
+                indented(&mut out, &yaml(resource), 6);
+            }
+        }
+        for (type_url, name) in &delta.removed {
+            let _ = writeln!(out, "  - {type_url} {name}");
+        }
+    }
+    for (object, said) in &commit.statuses {
+        match said {
+            Some(said) => status(&mut out, &object.to_string(), said),
+            None => {
+                let _ = writeln!(out, "status {object}: gone");
+            }
+        }
+    }
+    if out.is_empty() {
+        out.push_str("nothing moved\n");
+    }
+    out
+}
+
+fn is_infrastructure(resource: &Resource) -> bool {
+    resource.type_url == TypeUrl::Listener
+        || (resource.type_url == TypeUrl::Cluster && !resource.name.contains('|'))
+}
+
+/// In steps of 50 bytes, so that a snapshot shows a resource growing and not a letter changing.
+fn size(resource: &Resource) -> String {
+    format!("under {} bytes", (resource.body.len() / 50 + 1) * 50)
+}
+
+/// The resource as Envoy's YAML, without what every resource of its type repeats.
+fn yaml(resource: &Resource) -> String {
+    let json: Value = render_any(&resource.to_any()).unwrap_or_else(|error| panic!("{resource:?}: {error}"));
+    serde_saphyr::to_string(&json).unwrap()
+}
+
+fn indented(out: &mut String, text: &str, by: usize) {
+    for line in text.lines() {
+        let _ = writeln!(out, "{:by$}{line}", "");
+    }
+}
+
+fn status(out: &mut String, object: &str, said: &Status) {
+    let _ = writeln!(out, "status {object}");
+    for one in &said.conditions {
+        condition(out, one, "  ");
+    }
+    for parent in &said.parents {
+        let _ = writeln!(out, "  parent {}", parent.parent_ref);
+        for one in &parent.conditions {
+            condition(out, one, "    ");
+        }
+    }
+    for listener in &said.listeners {
+        let _ = writeln!(out, "  listener {} attachedRoutes={}", listener.name, listener.attached_routes);
+        for one in &listener.conditions {
+            condition(out, one, "    ");
+        }
+    }
+}
+
+fn condition(out: &mut String, one: &Condition, indent: &str) {
+    let Condition { kind, truth, reason, message } = one;
+    let _ = writeln!(out, "{indent}{kind}={} {reason}: {message}", truth.as_str());
+}
