@@ -101,7 +101,7 @@ impl Waypoint {
                 info!(
                     group = %gateway,
                     identity = leaf.uris().first(),
-                    lifetime_s = leaf.expires().duration_since(now).unwrap_or_default().as_secs(),
+                    valid_for_s = leaf.expires().duration_since(now).unwrap_or_default().as_secs(),
                     "the waypoint has a certificate"
                 );
                 self.leaf = Some(leaf);

@@ -1,7 +1,7 @@
 //! What the log says: what was published, what proxies made of it, and what is said of the objects.
 
 use proto::{Delta, ObjectRef};
-use tracing::{debug, info, warn};
+use tracing::{debug, field::display, info, warn};
 use translate::{
     Audience, Revision,
     status::{Condition, Status, Truth},
@@ -46,9 +46,12 @@ pub(crate) fn acknowledged(acknowledged: &Acknowledged) {
 pub(crate) fn observed(observation: &Observation) {
     match observation {
         Observation::Connected { stream, address } => {
-            info!(group = %stream.group, client = %stream.client, stream = stream.number, ?address, "connected");
+            let address = address.map(display);
+            info!(group = %stream.group, client = %stream.client, stream = stream.number, address, "connected");
         }
-        Observation::Refused { address, message } => warn!(?address, "refused: {message}"),
+        Observation::Refused { address, message } => {
+            warn!(address = address.map(display), "refused: {message}");
+        }
         Observation::Sent { stream, type_url, resources, removed, bytes } => {
             debug!(stream = stream.number, %type_url, resources, removed, bytes, "sent");
         }

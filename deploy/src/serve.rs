@@ -84,6 +84,8 @@ pub async fn serve(options: Options, stop: CancellationToken) -> anyhow::Result<
         let stop = stop.clone();
         async move {
             tokio::select! {
+                // Told to end, the loop hangs up on the source, which is then no failure of the source.
+                biased;
                 () = stop.cancelled() => Ok(()),
                 ended = source.run(update) => ended.map(|never| match never {}).map_err(Into::into),
             }

@@ -19,7 +19,7 @@ struct Rig {
     cache: Arc<Cache>,
     ready: oneshot::Receiver<()>,
     start: Moment,
-    _state: TempDir,
+    state: TempDir,
 }
 
 impl Rig {
@@ -37,7 +37,7 @@ impl Rig {
         let cache = Arc::new(Cache::new());
         let (told, ready) = oneshot::channel();
         let event_loop = EventLoop::new(Mesh::new(settings), Arc::clone(&cache), certificates, told);
-        Self { event_loop, cache, ready, start, _state: state }
+        Self { event_loop, cache, ready, start, state }
     }
 
     /// One whose source has said all of `changes`.
@@ -144,7 +144,7 @@ fn renewal_changes_the_certificate_and_nothing_else() {
 fn a_restart_publishes_the_same_versions() {
     let rig = Rig::started(vec![waypoint("one")]);
     let before = rig.versions("default/one");
-    let mut again = Rig::on(rig._state);
+    let mut again = Rig::on(rig.state);
     again.source(Update::Changes(vec![waypoint("one")]));
     again.source(Update::Ready);
     assert_eq!(again.versions("default/one"), before);
