@@ -21,7 +21,7 @@ use crate::{
     Source, Update,
     alarm::Alarm,
     catalog::Catalog,
-    complaint::Complaint,
+    complaint::{Complaint, Severity},
     contents::Contents,
     diff::Held,
     manifest,
@@ -133,7 +133,13 @@ impl Source for DirectorySource {
             if !changes.is_empty() {
                 send(&updates, Update::Changes(changes)).await?;
             }
-            if !ready {
+            // At a start there is no last good state: what a file with a mistake in it wants is not
+            // known, and it may be a policy that denies. Proxies keep what they have meanwhile.
+            if !ready && complaints.iter().any(|complaint| complaint.severity == Severity::Error) {
+                tracing::error!(
+                    "nothing is served until every manifest can be read; mend or remove those named"
+                );
+            } else if !ready {
                 send(&updates, Update::Ready).await?;
                 ready = true;
             }

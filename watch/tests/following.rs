@@ -45,6 +45,15 @@ impl Following {
     }
 
     async fn polled(root: &Path, poll: Duration) -> Self {
+        let mut following = Self::unready(root, poll);
+        while !following.ready {
+            following.hear().await;
+        }
+        following
+    }
+
+    /// Follows `root` and has heard nothing yet.
+    fn unready(root: &Path, poll: Duration) -> Self {
         let (sender, updates) = mpsc::channel(1);
         let (tell, complaints) = latest::channel(Vec::new());
         let source = DirectorySource::new(root).polled_every(poll).on_complaints(move |complaints| {
@@ -53,11 +62,7 @@ impl Following {
         let task = tokio::spawn(async move {
             let _ = source.run(sender).await;
         });
-        let mut following = Self { updates, complaints, versions: BTreeMap::new(), ready: false, task };
-        while !following.ready {
-            following.hear().await;
-        }
-        following
+        Self { updates, complaints, versions: BTreeMap::new(), ready: false, task }
     }
 
     async fn hear(&mut self) {
@@ -129,6 +134,27 @@ async fn an_empty_directory_is_ready_and_a_missing_one_is_an_error() {
     let missing = DirectorySource::new(root.path().join("missing")).run(sender);
     let error = timeout(DEADLINE, missing).await.unwrap().unwrap_err().to_string();
     assert!(error.contains("missing") && error.contains("create it"), "{error}");
+}
+
+/// A file that cannot be read at a start may hold a policy that denies.
+#[tokio::test]
+async fn a_start_is_not_ready_before_every_manifest_can_be_read() {
+    let root = tempdir().unwrap();
+    write(&root, "a.yaml", &namespace("a", "1"));
+    write(&root, "b.yaml", "kind: [Namespace");
+    let mut following = Following::unready(root.path(), Duration::from_hours(1));
+    following.until(&[("a", "1")]).await;
+    following.until_complaint("b.yaml").await;
+    write(&root, "a.yaml", &namespace("a", "2"));
+    following.until(&[("a", "2")]).await;
+    assert!(!following.ready, "ready while a manifest cannot be read");
+    write(&root, "b.yaml", &namespace("b", "1"));
+    following.until(&[("a", "2"), ("b", "1")]).await;
+    while !following.ready {
+        following.hear().await;
+    }
+    write(&root, "b.yaml", "kind: [Namespace");
+    following.until_complaint("b.yaml").await;
 }
 
 #[tokio::test]

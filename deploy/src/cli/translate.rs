@@ -4,6 +4,7 @@ use std::{io::Write, path::PathBuf};
 
 use clap::Args;
 use translate::{Audience, Change, Mesh};
+use watch::Severity;
 
 use super::{Ending, format::Format, gateway, mesh::MeshArguments, report};
 
@@ -33,7 +34,9 @@ impl Translate {
             writeln!(err, "{complaint}")?;
         }
         self.output.print(&report?, out)?;
-        Ok(if complaints.is_empty() { Ending::Well } else { Ending::WithComplaints })
+        // A kind that we do not read is worth a word, not a failure.
+        let wrong = complaints.iter().any(|complaint| complaint.severity == Severity::Error);
+        Ok(if wrong { Ending::WithComplaints } else { Ending::Well })
     }
 }
 
@@ -90,6 +93,16 @@ mod tests {
         assert!(outcome.err.contains("bad.yaml"), "{}", outcome.err);
         assert!(outcome.err.contains("spec.ports[0].port"), "{}", outcome.err);
         assert!(serde_json::from_str::<Value>(&outcome.out).unwrap()["waypoints"].is_array());
+    }
+
+    #[test]
+    fn a_kind_that_is_not_read_is_told_of_and_is_no_failure() {
+        let directory = tempfile::tempdir().unwrap();
+        let deployment = "{apiVersion: apps/v1, kind: Deployment, metadata: {name: web}}";
+        fs::write(directory.path().join("web.yaml"), deployment).unwrap();
+        let outcome = translate(directory.path(), &[]);
+        assert_eq!(outcome.ending.unwrap(), Ending::Well);
+        assert!(outcome.err.contains("Deployment"), "{}", outcome.err);
     }
 
     #[test]
