@@ -1,1 +1,7 @@
-//! stub
+//! What we promise on the wire, held against the session, the cache and the real server.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this target is a test")]
+
+mod model;
+mod server;
+mod transcript;

@@ -1,1 +1,11 @@
-//! stub
+//! End to end: a real Envoy, configured by the real binary, asked by real tunnels. Each test is named for its claim.
+//!
+//! Every lab also asserts at its end that no Envoy rejected a resource.
+
+mod admission;
+mod changes;
+mod demo;
+mod shop;
+mod survival;
+mod tunnels;
+mod upstream;

@@ -1,8 +1,6 @@
 //! `cargo ci`: formats, lints and runs every test, real Envoy included, and says how long each step took.
 
 use std::{
-    env,
-    ffi::OsString,
     fs,
     os::unix::fs::PermissionsExt,
     path::Path,
@@ -11,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use tests::{envoy_binary, lab};
+use tests::{envoy_binary, lab, process};
 
 /// A step: what it is called, and the arguments of cargo.
 const STEPS: &[(&str, &[&str])] = &[
@@ -100,9 +98,8 @@ fn quietly(command: &[&str]) -> bool {
 }
 
 fn cargo(arguments: &[&str]) -> Result<()> {
-    let cargo = env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
     eprintln!("cargo {}", arguments.join(" "));
-    let status = Command::new(cargo).args(arguments).current_dir(lab::repository()).status()?;
+    let status = process::cargo().args(arguments).current_dir(lab::repository()).status()?;
     ensure!(status.success(), "`cargo {}` ended with {status}", arguments.join(" "));
     Ok(())
 }

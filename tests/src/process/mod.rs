@@ -4,6 +4,7 @@ mod envoy;
 mod portolan;
 
 use std::{
+    env,
     ffi::OsStr,
     fs::{self, File},
     path::{Path, PathBuf},
@@ -36,17 +37,16 @@ pub struct Process {
 impl Process {
     /// Starts `program`. What it prints is added to the file `log`.
     pub fn start<A: AsRef<OsStr>>(name: &str, program: &Path, arguments: &[A], log: &Path) -> Result<Self> {
+        let mut command = with_death_signal(program);
+        command.args(arguments);
+        Self::run(name, command, log)
+    }
+
+    fn run(name: &str, mut command: Command, log: &Path) -> Result<Self> {
         let output = File::options().create(true).append(true).open(log);
         let output = output.with_context(|| format!("opening the log {}", log.display()))?;
-        let mut command = if SETPRIV.is_some() {
-            let mut command = Command::new("setpriv");
-            command.args(["--pdeathsig", "KILL", "--"]).arg(program);
-            command
-        } else {
-            Command::new(program)
-        };
-        command.args(arguments).stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
-        let child = spawn(command).with_context(|| format!("starting {name} ({})", program.display()))?;
+        command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
+        let child = spawn(command).with_context(|| format!("starting {name}"))?;
         Ok(Self { name: name.to_owned(), child, log: log.to_owned() })
     }
 
@@ -97,6 +97,22 @@ impl Process {
     }
 }
 
+/// The cargo that runs us, as if a person had started it. What it tells the programs it runs about
+/// themselves would make build scripts run again that look at it, and with them half of the tree compile.
+pub fn cargo() -> Command {
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    for (name, _) in env::vars_os() {
+        let text = name.to_string_lossy();
+        if ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_"]
+            .iter()
+            .any(|prefix| text.starts_with(prefix))
+        {
+            command.env_remove(&name);
+        }
+    }
+    command
+}
+
 impl Drop for Process {
     fn drop(&mut self) {
         // It may have ended by itself, which is all that is wanted.
@@ -110,6 +126,16 @@ pub(crate) fn tail(log: &Path, count: usize) -> String {
     let text = String::from_utf8_lossy(&text);
     let lines = text.lines().collect::<Vec<_>>();
     lines[lines.len().saturating_sub(count)..].join("\n")
+}
+
+/// A command for `program` that the kernel kills when we end, however we end.
+fn with_death_signal(program: &Path) -> Command {
+    if SETPRIV.is_none() {
+        return Command::new(program);
+    }
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", "--"]).arg(program);
+    command
 }
 
 /// Whether `setpriv` of util-linux is there. Without it a child outlives us if we are killed, and

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use tokio::sync::OnceCell;
 
-use super::Process;
+use super::{Process, cargo, with_death_signal};
 use crate::until;
 
 /// How long a start or an orderly stop may take on a busy machine.
@@ -60,11 +60,12 @@ impl Portolan {
             fs::remove_file(&ready)?;
         }
         let listen = self.address.to_string();
-        let mut all = vec!["serve".as_ref(), "--dir".as_ref(), manifests.as_os_str()];
-        all.extend(["--state".as_ref(), state.as_os_str(), "--listen".as_ref(), listen.as_ref()]);
-        all.extend(["--log".as_ref(), "json".as_ref(), "--ready-file".as_ref(), ready.as_os_str()]);
-        all.extend(arguments.iter().map(AsRef::<std::ffi::OsStr>::as_ref));
-        let mut process = Process::start("portolan", &self.binary, &all, &self.log())?;
+        let mut command = with_death_signal(&self.binary);
+        command.arg("serve").arg("--dir").arg(manifests).arg("--state").arg(state);
+        command.args(["--listen", &listen, "--log", "json", "--ready-file"]).arg(&ready).args(arguments);
+        // Every response that is sent to a proxy is a line of the log, which is how tests count them.
+        command.env("RUST_LOG", "info,deploy::journal=debug");
+        let mut process = Process::run("portolan", command, &self.log())?;
         until("portolan to be ready", PATIENCE, async || {
             process.must_run()?;
             Ok(ready.exists().then_some(()))
@@ -160,10 +161,10 @@ fn build() -> Result<PathBuf> {
         Some(name) => name,
     };
     eprintln!("building portolan");
-    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let status = Command::new(cargo)
-        .args(["build", "--quiet", "--package", "deploy", "--bin", "portolan", "--profile", profile_name])
-        .arg("--target-dir")
+    // Together with us, so that what both depend on has the features that it was built with for us.
+    let status = cargo()
+        .args(["build", "--quiet", "--package", "deploy", "--package", "tests", "--bin", "portolan"])
+        .args(["--profile", profile_name, "--target-dir"])
         .arg(target)
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .status()
