@@ -9,7 +9,7 @@ use crate::{
     },
     derive::{Derived, Touched},
     inputs::Inputs,
-    mesh::name::{Key, PortKey},
+    mesh::name::{Key, PortKey, ServiceKey},
 };
 
 #[derive(Default)]
@@ -34,8 +34,8 @@ impl Bindings {
 
         resolved_routes.update(
             touched,
-            inputs.http_routes.changed().iter().cloned(),
-            |route| inputs.http_routes.untracked().contains_key(route),
+            inputs.routes.changed().iter().cloned(),
+            |route| inputs.routes.untracked().contains_key(route),
             |reads, route| resolved_route::bind(reads, inputs, waypoint_of, route),
         );
         let resolved_routes = &*resolved_routes;
@@ -57,7 +57,7 @@ impl Bindings {
 }
 
 /// The waypoint of a service, for finding keys only.
-pub(crate) fn bound<'t>(waypoint_of: &'t Derived<WaypointOf>, service: &Key) -> Option<&'t Key> {
+pub(crate) fn bound<'t>(waypoint_of: &'t Derived<WaypointOf>, service: &ServiceKey) -> Option<&'t Key> {
     waypoint_of.untracked().get(service)?.bound()
 }
 
@@ -65,7 +65,7 @@ pub(crate) fn bound<'t>(waypoint_of: &'t Derived<WaypointOf>, service: &Key) -> 
 pub(crate) fn ports<'t>(
     inputs: &'t Inputs,
     waypoint_of: &'t Derived<WaypointOf>,
-    service: &'t Key,
+    service: &'t ServiceKey,
 ) -> impl Iterator<Item = PortKey> + 't {
     let waypoint = bound(waypoint_of, service);
     let ports = inputs.known_service(service).into_iter().flat_map(|row| &row.ports);

@@ -9,14 +9,14 @@ use crate::{
     derive::{Table, Touched},
     mesh::{
         endpoint::{self, Slice},
-        name::Key,
+        name::{Key, ServiceKey},
         namespace::{self, Namespace},
         service::{self, Service},
         waypoint::{self, Waypoint},
         workload::{self, Workload},
     },
     policy::authorization::{self, Authorization},
-    route::http::{self, HttpRoute},
+    route::{http, rule::Route},
     settings::Settings,
 };
 
@@ -27,7 +27,7 @@ pub(crate) struct Inputs {
     pub(crate) slices: Table<Slice>,
     pub(crate) workloads: Table<Workload>,
     pub(crate) waypoints: Table<Waypoint>,
-    pub(crate) http_routes: Table<HttpRoute>,
+    pub(crate) routes: Table<Route>,
     pub(crate) authorizations: Table<Authorization>,
 }
 
@@ -49,13 +49,13 @@ impl Inputs {
     }
 
     fn begin(&mut self) {
-        let Self { namespaces, services, slices, workloads, waypoints, http_routes, authorizations } = self;
+        let Self { namespaces, services, slices, workloads, waypoints, routes, authorizations } = self;
         namespaces.begin();
         services.begin();
         slices.begin();
         workloads.begin();
         waypoints.begin();
-        http_routes.begin();
+        routes.begin();
         authorizations.begin();
     }
 
@@ -66,11 +66,11 @@ impl Inputs {
             Object::Namespace(object) => {
                 self.namespaces.set(touched, reference.name, Some(namespace::lower(object)));
             }
-            Object::Service(object) => self.services.set(touched, key, Some(service::lower(object))),
+            Object::Service(object) => self.services.set(touched, key.into(), Some(service::lower(object))),
             Object::EndpointSlice(object) => self.slices.set(touched, key, endpoint::lower(object)),
             Object::Pod(object) => self.workloads.set(touched, key, workload::lower(object)),
             Object::Gateway(object) => self.waypoints.set(touched, key, waypoint::lower(object)),
-            Object::HTTPRoute(object) => self.http_routes.set(touched, key, Some(http::lower(object))),
+            Object::HTTPRoute(object) => self.routes.set(touched, reference, Some(http::lower(object))),
             Object::AuthorizationPolicy(object) => {
                 self.authorizations.set(touched, key, Some(authorization::lower(object, settings)));
             }
@@ -81,17 +81,17 @@ impl Inputs {
         let key = Key::of(reference);
         match reference.kind {
             Kind::Namespace => self.namespaces.set(touched, reference.name.clone(), None),
-            Kind::Service => self.services.set(touched, key, None),
+            Kind::Service => self.services.set(touched, key.into(), None),
             Kind::EndpointSlice => self.slices.set(touched, key, None),
             Kind::Pod => self.workloads.set(touched, key, None),
             Kind::Gateway => self.waypoints.set(touched, key, None),
-            Kind::HTTPRoute => self.http_routes.set(touched, key, None),
+            Kind::HTTPRoute => self.routes.set(touched, reference.clone(), None),
             Kind::AuthorizationPolicy => self.authorizations.set(touched, key, None),
         }
     }
 
     /// The service, for finding keys only.
-    pub(crate) fn known_service(&self, key: &Key) -> Option<&Arc<Service>> {
+    pub(crate) fn known_service(&self, key: &ServiceKey) -> Option<&Arc<Service>> {
         self.services.untracked().get(key)
     }
 }

@@ -22,7 +22,7 @@ use crate::{
     },
     inputs::Inputs,
     mesh::{
-        name::{AddressKey, Key, PortKey},
+        name::{AddressKey, Key, PortKey, ServiceKey},
         protocol::Protocol,
         service,
     },
@@ -198,7 +198,7 @@ impl Moved<'_> {
 fn addresses<'t>(
     inputs: &'t Inputs,
     waypoint_of: &'t Derived<WaypointOf>,
-    service: &'t Key,
+    service: &'t ServiceKey,
 ) -> impl Iterator<Item = AddressKey> + 't {
     let vips = inputs.known_service(service).map(|row| row.vips.as_slice()).unwrap_or_default();
     ports(inputs, waypoint_of, service)

@@ -7,7 +7,7 @@ use proto::Name;
 use crate::{
     derive::{Reads, Row},
     inputs::Inputs,
-    mesh::{endpoint::SliceEndpoint, identity::Identity, name::Key, workload::Workload},
+    mesh::{endpoint::SliceEndpoint, identity::Identity, name::ServiceKey, workload::Workload},
 };
 
 /// The endpoints of a service port, sorted.
@@ -33,7 +33,7 @@ pub(crate) struct EndpointWorkload {
 
 impl Row for EndpointsOf {
     const TABLE: &'static str = "endpoints of";
-    type Key = (Key, u16);
+    type Key = (ServiceKey, u16);
     type Bucket = ();
 
     fn buckets(_key: &Self::Key, _row: &Self) -> Vec<()> {
@@ -42,7 +42,11 @@ impl Row for EndpointsOf {
 }
 
 /// `None` if there is no such service port.
-pub(crate) fn bind(reads: &Reads, inputs: &Inputs, (service, port): &(Key, u16)) -> Option<EndpointsOf> {
+pub(crate) fn bind(
+    reads: &Reads,
+    inputs: &Inputs,
+    (service, port): &(ServiceKey, u16),
+) -> Option<EndpointsOf> {
     let row = inputs.services.get(reads, service)?;
     let name = &row.port(*port)?.name;
     let mut endpoints = Vec::new();

@@ -6,7 +6,7 @@ use super::waypoint_of::WaypointOf;
 use crate::{
     derive::{Derived, Reads, Row},
     inputs::Inputs,
-    mesh::name::Key,
+    mesh::name::{Key, ServiceKey},
     policy::authorization::{Judgement, Target},
 };
 
@@ -24,10 +24,10 @@ impl PoliciesOf {
 impl Row for PoliciesOf {
     const TABLE: &'static str = "policies of";
     /// The service.
-    type Key = Key;
+    type Key = ServiceKey;
     type Bucket = ();
 
-    fn buckets(_key: &Key, _row: &Self) -> Vec<()> {
+    fn buckets(_key: &ServiceKey, _row: &Self) -> Vec<()> {
         Vec::new()
     }
 }
@@ -37,11 +37,12 @@ pub(crate) fn bind(
     reads: &Reads,
     inputs: &Inputs,
     waypoint_of: &Derived<WaypointOf>,
-    service: &Key,
+    service: &ServiceKey,
 ) -> Option<PoliciesOf> {
     let waypoint = waypoint_of.get(reads, service)?.bound()?;
     let class = inputs.waypoints.get(reads, waypoint)?.class.clone();
-    let targets = [Target::Service(service.clone()), Target::Gateway(waypoint.clone()), Target::Class(class)];
+    let targets =
+        [Target::Service(service.object()), Target::Gateway(waypoint.clone()), Target::Class(class)];
     let mut policies = Vec::new();
     for target in &targets {
         let attached = inputs.authorizations.bucket(reads, target);

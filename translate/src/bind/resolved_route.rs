@@ -4,13 +4,13 @@
 
 use std::sync::Arc;
 
-use proto::Name;
+use proto::{Name, ObjectRef};
 
 use super::waypoint_of::WaypointOf;
 use crate::{
     derive::{Derived, Reads, Row},
     inputs::Inputs,
-    mesh::name::Key,
+    mesh::name::{Key, ServiceKey},
     problem::{Problem, Reason},
     route::{
         backend::BackendRef,
@@ -41,7 +41,7 @@ pub(crate) struct ResolvedParent {
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Attached {
-    pub(crate) service: Key,
+    pub(crate) service: ServiceKey,
     pub(crate) ports: Vec<u16>,
     pub(crate) waypoint: Option<Key>,
 }
@@ -61,23 +61,23 @@ pub(crate) struct Forward(pub(crate) Vec<Share>);
 pub(crate) struct Share {
     pub(crate) weight: u32,
     /// `None` for a backend that cannot be used: its share fails.
-    pub(crate) backend: Option<(Key, u16)>,
+    pub(crate) backend: Option<(ServiceKey, u16)>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Bucket {
     /// Routes that are attached to that service.
-    Service(Key),
+    Service(ServiceKey),
     /// Routes that are attached to some service behind that waypoint.
     Waypoint(Key),
 }
 
 impl Row for ResolvedRoute {
     const TABLE: &'static str = "resolved route";
-    type Key = Key;
+    type Key = ObjectRef;
     type Bucket = Bucket;
 
-    fn buckets(_key: &Key, row: &Self) -> Vec<Bucket> {
+    fn buckets(_key: &ObjectRef, row: &Self) -> Vec<Bucket> {
         let attached = row.parents.iter().filter_map(|parent| parent.attached.as_ref().ok());
         let mut buckets: Vec<Bucket> = attached
             .flat_map(|attached| {
@@ -96,9 +96,9 @@ pub(crate) fn bind(
     reads: &Reads,
     inputs: &Inputs,
     waypoint_of: &Derived<WaypointOf>,
-    key: &Key,
+    key: &ObjectRef,
 ) -> Option<ResolvedRoute> {
-    let route = inputs.http_routes.get(reads, key)?;
+    let route = inputs.routes.get(reads, key)?;
     let parents =
         route.parents.iter().filter_map(|parent| resolve_parent(reads, inputs, waypoint_of, parent));
     let parents = parents.collect();

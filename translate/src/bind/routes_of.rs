@@ -11,7 +11,7 @@ use crate::{
     derive::{Derived, Reads, Row},
     inputs::Inputs,
     mesh::{
-        name::{Key, PortKey},
+        name::{PortKey, ServiceKey},
         protocol::Protocol,
     },
     route::{matches::HttpMatch, precedence::Precedence},
@@ -34,7 +34,7 @@ pub(crate) struct Routed {
 
 impl RoutesOf {
     /// The service ports that requests may end at.
-    fn backends(&self, own: &PortKey) -> BTreeSet<(Key, u16)> {
+    fn backends(&self, own: &PortKey) -> BTreeSet<(ServiceKey, u16)> {
         let named =
             self.routes.iter().flat_map(|routed| &routed.forward.0).filter_map(|share| share.backend.clone());
         // What turns out not to be HTTP is not routed.
@@ -90,7 +90,7 @@ pub(crate) fn bind(
                 routes.push((
                     Precedence::of(found, route.created, name, index, nth),
                     Routed {
-                        name: format!("{name}/{}", rule.name),
+                        name: format!("{}/{}/{}", name.namespace, name.name, rule.name),
                         found: found.clone(),
                         forward: Arc::clone(&rule.forward),
                     },

@@ -3,7 +3,10 @@
 use crate::{
     derive::{Reads, Row},
     inputs::Inputs,
-    mesh::{labels::UseWaypoint, name::Key},
+    mesh::{
+        labels::UseWaypoint,
+        name::{Key, ServiceKey},
+    },
 };
 
 /// The answer to a service that asks for a waypoint. A service that asks for none has no row.
@@ -36,17 +39,17 @@ impl WaypointOf {
 impl Row for WaypointOf {
     const TABLE: &'static str = "waypoint of";
     /// The service.
-    type Key = Key;
+    type Key = ServiceKey;
     type Bucket = ();
 
-    fn buckets(_key: &Key, _row: &Self) -> Vec<()> {
+    fn buckets(_key: &ServiceKey, _row: &Self) -> Vec<()> {
         Vec::new()
     }
 }
 
 /// The service's own label decides; its namespace's, if it has none. There is no way back from a
 /// waypoint that is not there to the namespace's: the service asked for that one.
-pub(crate) fn bind(reads: &Reads, inputs: &Inputs, key: &Key) -> Option<WaypointOf> {
+pub(crate) fn bind(reads: &Reads, inputs: &Inputs, key: &ServiceKey) -> Option<WaypointOf> {
     let service = inputs.services.get(reads, key)?;
     if service.of_a_waypoint {
         return None;

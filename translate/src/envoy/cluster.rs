@@ -17,7 +17,7 @@ use crate::{
     derive::Row,
     emit::Emit,
     mesh::{
-        name::{AddressKey, Key, PortKey},
+        name::{AddressKey, Key, PortKey, ServiceKey},
         protocol::Protocol,
     },
     settings::Settings,
@@ -36,9 +36,9 @@ impl Row for ServiceCluster {
     const TABLE: &'static str = "cluster";
     type Key = PortKey;
     /// Its service port, whatever the waypoint.
-    type Bucket = (Key, u16);
+    type Bucket = (ServiceKey, u16);
 
-    fn buckets(key: &PortKey, _row: &Self) -> Vec<(Key, u16)> {
+    fn buckets(key: &PortKey, _row: &Self) -> Vec<(ServiceKey, u16)> {
         vec![(key.service.clone(), key.port)]
     }
 }

@@ -27,7 +27,7 @@ use crate::{
     derive::Row,
     emit::Emit,
     mesh::{
-        name::{Key, PortKey, host},
+        name::{Key, PortKey, ServiceKey},
         pattern::Pattern,
         protocol::Protocol,
     },
@@ -127,7 +127,7 @@ impl PortConfig {
             metadata: Some(metadata([(
                 "istio",
                 string_struct([
-                    ("host", host(&key.service, &settings.cluster_domain)),
+                    ("host", key.service.host(&settings.cluster_domain)),
                     ("name", key.service.name.to_string()),
                     ("namespace", key.service.namespace.to_string()),
                     ("proto", protocol.as_str().to_owned()),
@@ -175,7 +175,7 @@ fn request(routed: &Routed, settings: &Settings, key: &PortKey) -> route::Route 
 fn forward(forward: &Forward, settings: &Settings, key: &PortKey) -> route::route::Action {
     use route::route_action::{ClusterNotFoundResponseCode, ClusterSpecifier};
     let shares: Vec<_> = forward.0.iter().filter(|share| share.weight > 0).collect();
-    let name = |backend: &Option<(Key, u16)>| match backend {
+    let name = |backend: &Option<(ServiceKey, u16)>| match backend {
         Some((service, port)) => {
             PortKey::new(&key.waypoint, service, *port).cluster_name(&settings.cluster_domain)
         }

@@ -4,12 +4,12 @@ use std::net::IpAddr;
 
 use proto::{Name, kubernetes};
 
-use super::name::Key;
+use super::name::{Key, ServiceKey};
 use crate::derive::Row;
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Slice {
-    pub(crate) service: Key,
+    pub(crate) service: ServiceKey,
     /// Service port name → the port that endpoints listen on.
     pub(crate) ports: Vec<(Name, u16)>,
     pub(crate) endpoints: Vec<SliceEndpoint>,
@@ -28,9 +28,9 @@ impl Row for Slice {
     const TABLE: &'static str = "slice";
     type Key = Key;
     /// Its Service.
-    type Bucket = Key;
+    type Bucket = ServiceKey;
 
-    fn buckets(_key: &Key, row: &Self) -> Vec<Key> {
+    fn buckets(_key: &Key, row: &Self) -> Vec<ServiceKey> {
         vec![row.service.clone()]
     }
 }
@@ -49,7 +49,7 @@ pub(crate) fn lower(object: &kubernetes::EndpointSlice) -> Option<Slice> {
         Some((port.name.as_deref().unwrap_or_default().into(), number))
     });
     Some(Slice {
-        service: Key::new(namespace, service),
+        service: ServiceKey::kubernetes(namespace, service),
         ports: ports.collect(),
         endpoints: object
             .endpoints

@@ -34,16 +34,67 @@ impl fmt::Display for Key {
     }
 }
 
-/// A port of a Service, as seen from one waypoint.
+/// Something that callers dial by an address of its own.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct ServiceKey {
+    pub(crate) namespace: Name,
+    /// Where it comes from: names are unique within a namespace and an origin only.
+    pub(crate) origin: Origin,
+    /// The object's name for a Service.
+    pub(crate) name: Name,
+}
+
+/// Who declared a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Origin {
+    /// A Service of Kubernetes.
+    Kubernetes,
+}
+
+impl ServiceKey {
+    /// The Service of that name.
+    pub(crate) fn kubernetes(namespace: &str, name: &str) -> Self {
+        Self { namespace: namespace.into(), origin: Origin::Kubernetes, name: name.into() }
+    }
+
+    /// The object that declares it, within its kind.
+    pub(crate) fn object(&self) -> Key {
+        Key { namespace: self.namespace.clone(), name: self.name.clone() }
+    }
+
+    /// Its DNS name.
+    pub(crate) fn host(&self, cluster_domain: &str) -> String {
+        match self.origin {
+            Origin::Kubernetes => format!("{}.{}.svc.{cluster_domain}", self.name, self.namespace),
+        }
+    }
+}
+
+impl From<Key> for ServiceKey {
+    /// The Service of that name.
+    fn from(key: Key) -> Self {
+        Self { namespace: key.namespace, origin: Origin::Kubernetes, name: key.name }
+    }
+}
+
+impl fmt::Display for ServiceKey {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.origin {
+            Origin::Kubernetes => write!(out, "{}/{}", self.namespace, self.name),
+        }
+    }
+}
+
+/// A port of a service, as seen from one waypoint.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct PortKey {
     pub(crate) waypoint: Key,
-    pub(crate) service: Key,
+    pub(crate) service: ServiceKey,
     pub(crate) port: u16,
 }
 
 impl PortKey {
-    pub(crate) fn new(waypoint: &Key, service: &Key, port: u16) -> Self {
+    pub(crate) fn new(waypoint: &Key, service: &ServiceKey, port: u16) -> Self {
         Self { waypoint: waypoint.clone(), service: service.clone(), port }
     }
 
@@ -54,7 +105,7 @@ impl PortKey {
 
     /// The name of the port's Cluster, as in `outbound|9080||reviews.bookinfo.svc.cluster.local`.
     pub(crate) fn cluster_name(&self, cluster_domain: &str) -> String {
-        format!("outbound|{}||{}", self.port, host(&self.service, cluster_domain))
+        format!("outbound|{}||{}", self.port, self.service.host(cluster_domain))
     }
 }
 
@@ -70,11 +121,6 @@ impl AddressKey {
     pub(crate) fn new(waypoint: &Key, ip: IpAddr, port: u16) -> Self {
         Self { waypoint: waypoint.clone(), address: SocketAddr::new(ip, port) }
     }
-}
-
-/// The DNS name of a Service.
-pub(crate) fn host(service: &Key, cluster_domain: &str) -> String {
-    format!("{}.{}.svc.{cluster_domain}", service.name, service.namespace)
 }
 
 /// When an object was created, in seconds since 1970, for the rules that prefer the oldest.

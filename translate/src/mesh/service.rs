@@ -6,7 +6,7 @@ use proto::{Name, kubernetes};
 
 use super::{
     labels::{self, UseWaypoint},
-    name::{Key, created},
+    name::{ServiceKey, created},
     protocol::Protocol,
 };
 use crate::{
@@ -52,10 +52,10 @@ pub(crate) enum Bucket {
 
 impl Row for Service {
     const TABLE: &'static str = "service";
-    type Key = Key;
+    type Key = ServiceKey;
     type Bucket = Bucket;
 
-    fn buckets(key: &Key, row: &Self) -> Vec<Bucket> {
+    fn buckets(key: &ServiceKey, row: &Self) -> Vec<Bucket> {
         let vips = row.vips.iter().copied().map(Bucket::Vip);
         vips.chain([Bucket::Namespace(key.namespace.clone())]).collect()
     }

@@ -3,7 +3,7 @@
 use proto::{Name, gateway::httproutes::HttpRouteRulesBackendRefs};
 
 use crate::{
-    mesh::name::Key,
+    mesh::name::ServiceKey,
     problem::{FieldPath, Problem, Reason},
 };
 
@@ -14,7 +14,7 @@ pub(crate) struct BackendRef {
     pub(crate) at: FieldPath,
     pub(crate) weight: u32,
     /// The service and its port; what is wrong with the reference itself otherwise.
-    pub(crate) service: Result<(Key, u16), Problem>,
+    pub(crate) service: Result<(ServiceKey, u16), Problem>,
 }
 
 pub(crate) fn lower(spec: &HttpRouteRulesBackendRefs, route_namespace: &Name, at: &FieldPath) -> BackendRef {
@@ -47,7 +47,7 @@ pub(crate) fn lower(spec: &HttpRouteRulesBackendRefs, route_namespace: &Name, at
             ),
         )
     } else if let Some(Ok(port)) = port {
-        Ok((Key::new(namespace, name), port))
+        Ok((ServiceKey::kubernetes(namespace, name), port))
     } else {
         problem("port", Reason::UnsupportedValue, "a Service as backend needs a port, 1 to 65535".to_owned())
     };

@@ -9,46 +9,17 @@ use proto::{
 };
 
 use super::{
-    backend::{self, BackendRef},
+    backend,
     matches::{self, HttpMatch},
-    parent::{self, ParentRef},
+    parent,
+    rule::{Route, Rule},
 };
 use crate::{
-    derive::Row,
-    mesh::name::{Key, created},
+    mesh::name::created,
     problem::{FieldPath, Problem, Reason},
 };
 
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct HttpRoute {
-    pub(crate) generation: Option<i64>,
-    pub(crate) created: i64,
-    pub(crate) parents: Vec<ParentRef>,
-    pub(crate) rules: Vec<HttpRule>,
-    pub(crate) problems: Vec<Problem>,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct HttpRule {
-    /// Its name if it has one, else its place in the list.
-    pub(crate) name: Name,
-    /// Empty if nothing that it wants to match can be matched.
-    pub(crate) matches: Vec<HttpMatch>,
-    /// `None` for a rule that asks for more than we can do: its requests get 500, never less than asked.
-    pub(crate) backends: Option<Vec<BackendRef>>,
-}
-
-impl Row for HttpRoute {
-    const TABLE: &'static str = "http route";
-    type Key = Key;
-    type Bucket = ();
-
-    fn buckets(_key: &Key, _row: &Self) -> Vec<()> {
-        Vec::new()
-    }
-}
-
-pub(crate) fn lower(object: &Object) -> HttpRoute {
+pub(crate) fn lower(object: &Object) -> Route {
     // Host names do not count behind a waypoint: the address that was dialled decides.
     let HttpRouteSpec { hostnames: _, parent_refs, rules, use_default_gateways: _ } = &object.spec;
     let namespace: Name = object.metadata.namespace.as_deref().unwrap_or_default().into();
@@ -61,7 +32,7 @@ pub(crate) fn lower(object: &Object) -> HttpRoute {
     let rules = rules
         .map(|(index, spec)| lower_rule(index, spec, &namespace, &at.index(index), &mut problems))
         .collect();
-    HttpRoute {
+    Route {
         generation: object.metadata.generation,
         created: created(&object.metadata),
         parents,
@@ -76,7 +47,7 @@ fn lower_rule(
     namespace: &Name,
     at: &FieldPath,
     problems: &mut Vec<Problem>,
-) -> HttpRule {
+) -> Rule {
     let HttpRouteRules { backend_refs, filters, matches: wanted, name, retry, session_persistence, timeouts } =
         spec;
     let asked = [
@@ -104,7 +75,7 @@ fn lower_rule(
     let backends = backend_refs.iter().flatten().enumerate();
     let backends =
         backends.map(|(nth, one)| backend::lower(one, namespace, &at_backends.index(nth))).collect();
-    HttpRule {
+    Rule {
         name: name.as_deref().map_or_else(|| index.to_string().into(), Into::into),
         matches,
         backends: supported.then_some(backends),

@@ -5,3 +5,4 @@ pub(crate) mod http;
 pub(crate) mod matches;
 pub(crate) mod parent;
 pub(crate) mod precedence;
+pub(crate) mod rule;

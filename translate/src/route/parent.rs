@@ -5,7 +5,7 @@ use std::sync::Arc;
 use proto::{Name, gateway::httproutes::HttpRouteParentRefs};
 
 use crate::{
-    mesh::name::Key,
+    mesh::name::ServiceKey,
     problem::{FieldPath, Problem, Reason},
 };
 
@@ -21,7 +21,7 @@ pub(crate) struct ParentRef {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Parent {
     /// One port of a service, or all of them.
-    Service { service: Key, port: Option<u16>, section: Option<Name> },
+    Service { service: ServiceKey, port: Option<u16>, section: Option<Name> },
     /// A reference that we are asked to take and cannot.
     Refused(Problem),
     /// Not for a waypoint: another controller answers it.
@@ -46,12 +46,12 @@ pub(crate) fn lower(spec: &HttpRouteParentRefs, route_namespace: &Name, at: Fiel
         ("" | "core", "Service") => match port.map(u16::try_from) {
             Some(Err(_)) => refused("port", "the port is not in 1..65535".to_owned()),
             None => Parent::Service {
-                service: Key::new(namespace, name),
+                service: ServiceKey::kubernetes(namespace, name),
                 port: None,
                 section: section_name.as_deref().map(Into::into),
             },
             Some(Ok(port)) => Parent::Service {
-                service: Key::new(namespace, name),
+                service: ServiceKey::kubernetes(namespace, name),
                 port: Some(port),
                 section: section_name.as_deref().map(Into::into),
             },

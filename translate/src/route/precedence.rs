@@ -2,8 +2,9 @@
 
 use std::cmp::Reverse;
 
+use proto::{Name, ObjectRef};
+
 use super::matches::{HttpMatch, PathMatch};
-use crate::mesh::name::Key;
 
 /// Sorts before what it wins over.
 ///
@@ -19,14 +20,14 @@ pub(crate) struct Precedence {
     headers: Reverse<usize>,
     query: Reverse<usize>,
     created: i64,
-    route: Key,
+    route: (Name, Name),
     rule: usize,
     nth: usize,
 }
 
 impl Precedence {
     /// Of the `nth` match of a rule of a route that was created at that time (seconds since 1970).
-    pub(crate) fn of(found: &HttpMatch, created: i64, route: &Key, rule: usize, nth: usize) -> Self {
+    pub(crate) fn of(found: &HttpMatch, created: i64, route: &ObjectRef, rule: usize, nth: usize) -> Self {
         let (kind, length) = match &found.path {
             PathMatch::Exact(path) => (0, path.len()),
             PathMatch::Prefix(path) => (1, path.len()),
@@ -39,7 +40,7 @@ impl Precedence {
             headers: Reverse(found.headers.len()),
             query: Reverse(found.query.len()),
             created,
-            route: route.clone(),
+            route: (route.namespace.clone(), route.name.clone()),
             rule,
             nth,
         }

@@ -106,8 +106,8 @@ pub(crate) fn update(
     };
     let changed = [
         keys(Kind::Gateway, inputs.waypoints.changed()),
-        keys(Kind::Service, inputs.services.changed()),
-        keys(Kind::HTTPRoute, inputs.http_routes.changed()),
+        inputs.services.changed().iter().map(|service| service.object().reference(Kind::Service)).collect(),
+        inputs.routes.changed().iter().cloned().collect(),
         keys(Kind::AuthorizationPolicy, inputs.authorizations.changed()),
     ];
     statuses.update(
@@ -123,8 +123,8 @@ fn derive(reads: &Reads, inputs: &Inputs, bindings: &Bindings, object: &ObjectRe
     let key = Key::of(object);
     match object.kind {
         Kind::Gateway => gateway::of(reads, inputs, resolved_routes, &key),
-        Kind::Service => service::of(reads, inputs, waypoint_of, &key),
-        Kind::HTTPRoute => route::of(reads, resolved_routes, waypoint_of, &key),
+        Kind::Service => service::of(reads, inputs, waypoint_of, &key.into()),
+        Kind::HTTPRoute => route::of(reads, resolved_routes, waypoint_of, object),
         Kind::AuthorizationPolicy => policy::of(reads, inputs, waypoint_of, &key),
         Kind::Namespace | Kind::EndpointSlice | Kind::Pod => None,
     }
@@ -134,8 +134,8 @@ fn exists(inputs: &Inputs, object: &ObjectRef) -> bool {
     let key = Key::of(object);
     match object.kind {
         Kind::Gateway => inputs.waypoints.untracked().contains_key(&key),
-        Kind::Service => inputs.services.untracked().contains_key(&key),
-        Kind::HTTPRoute => inputs.http_routes.untracked().contains_key(&key),
+        Kind::Service => inputs.services.untracked().contains_key(&key.into()),
+        Kind::HTTPRoute => inputs.routes.untracked().contains_key(object),
         Kind::AuthorizationPolicy => inputs.authorizations.untracked().contains_key(&key),
         Kind::Namespace | Kind::EndpointSlice | Kind::Pod => false,
     }

@@ -57,14 +57,15 @@ fn target_status(
         |to: String| TargetStatus { bound: true, reason: "Accepted", message: format!("bound to {to}") };
     let unbound = |reason, message| TargetStatus { bound: false, reason, message };
     match target {
-        Target::Service(service) if inputs.services.get(reads, service).is_none() => {
+        Target::Service(service) if inputs.services.get(reads, &service.clone().into()).is_none() => {
             unbound("TargetNotFound", format!("Service {service} was not found"))
         }
-        Target::Service(service) => match waypoint_of.get(reads, service).and_then(|binding| binding.bound())
-        {
-            Some(waypoint) => bound(waypoint.to_string()),
-            None => unbound("AncestorNotBound", format!("Service {service} is not bound to a waypoint")),
-        },
+        Target::Service(service) => {
+            match waypoint_of.get(reads, &service.clone().into()).and_then(|binding| binding.bound()) {
+                Some(waypoint) => bound(waypoint.to_string()),
+                None => unbound("AncestorNotBound", format!("Service {service} is not bound to a waypoint")),
+            }
+        }
         Target::Gateway(gateway) if inputs.waypoints.get(reads, gateway).is_some() => {
             bound(gateway.to_string())
         }

@@ -1,5 +1,7 @@
 //! What we say about a route, for each of its parents that are ours to answer for.
 
+use proto::ObjectRef;
+
 use super::{Condition, ParentStatus, Status, Truth};
 use crate::{
     bind::{
@@ -7,7 +9,6 @@ use crate::{
         waypoint_of::WaypointOf,
     },
     derive::{Derived, Reads},
-    mesh::name::Key,
 };
 
 /// `None` for a route without such parents.
@@ -15,7 +16,7 @@ pub(super) fn of(
     reads: &Reads,
     resolved: &Derived<ResolvedRoute>,
     waypoint_of: &Derived<WaypointOf>,
-    key: &Key,
+    key: &ObjectRef,
 ) -> Option<Status> {
     let route = resolved.get(reads, key)?;
     if route.parents.is_empty() {

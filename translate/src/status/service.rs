@@ -5,7 +5,7 @@ use crate::{
     bind::waypoint_of::{Refusal, WaypointOf},
     derive::{Derived, Reads},
     inputs::Inputs,
-    mesh::name::Key,
+    mesh::name::ServiceKey,
 };
 
 /// `None` for a service that asks for no waypoint.
@@ -13,7 +13,7 @@ pub(super) fn of(
     reads: &Reads,
     inputs: &Inputs,
     waypoint_of: &Derived<WaypointOf>,
-    key: &Key,
+    key: &ServiceKey,
 ) -> Option<Status> {
     let service = inputs.services.get(reads, key)?;
     let binding = waypoint_of.get(reads, key)?;

@@ -1,0 +1,36 @@
+//! A route as the joins see it, whatever its kind: parents, and rules of matches and backends.
+
+use proto::{Name, ObjectRef};
+
+use super::{backend::BackendRef, matches::HttpMatch, parent::ParentRef};
+use crate::{derive::Row, problem::Problem};
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Route {
+    pub(crate) generation: Option<i64>,
+    /// Seconds since 1970; a route without a time is younger than every other.
+    pub(crate) created: i64,
+    pub(crate) parents: Vec<ParentRef>,
+    pub(crate) rules: Vec<Rule>,
+    pub(crate) problems: Vec<Problem>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Rule {
+    /// Its name if it has one, else its place in the list.
+    pub(crate) name: Name,
+    /// Empty if nothing that it wants to match can be matched.
+    pub(crate) matches: Vec<HttpMatch>,
+    /// `None` for a rule that asks for more than we can do: its requests get 500, never less than asked.
+    pub(crate) backends: Option<Vec<BackendRef>>,
+}
+
+impl Row for Route {
+    const TABLE: &'static str = "route";
+    type Key = ObjectRef;
+    type Bucket = ();
+
+    fn buckets(_key: &ObjectRef, _row: &Self) -> Vec<()> {
+        Vec::new()
+    }
+}
