@@ -9,7 +9,12 @@ use anyhow::{Context, Result, ensure};
 use futures::{StreamExt, TryStreamExt, stream};
 use http::Method;
 
-use crate::{Caller, Lab, exchange::Response, lab::Setup};
+use crate::{
+    Caller, Lab,
+    exchange::{Request, Response, Version},
+    lab::Setup,
+    until,
+};
 
 /// The manifests, in the repository.
 pub const MANIFESTS: &str = "deploy/examples/bookinfo";
@@ -126,15 +131,18 @@ pub async fn play(lab: &Lab) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Lets `webapp/curl` POST by editing the policy on disk, and measures how long it takes to be so.
+/// Lets `webapp/curl` POST by editing the policy on disk, measures how long it takes to be so, and takes it back.
 pub async fn allow_post(lab: &Lab) -> Result<(Row, Changed)> {
+    const FILE: &str = "webapp.yaml";
+    const GET: &str = r#"methods: ["GET"]"#;
+    const GET_AND_POST: &str = r#"methods: ["GET", "POST"]"#;
     const PATIENCE: Duration = Duration::from_secs(30);
     let caller = lab.client("webapp", "curl")?;
     // A connection that is open before the change and stays open through it.
-    let mut session = caller.session("web.webapp:80", crate::exchange::Version::Http1).await?;
+    let mut session = caller.session("web.webapp:80", Version::Http1).await?;
     let logged = lab.portolan.events()?.len();
     let start = Instant::now();
-    lab.edit("webapp.yaml", r#"methods: ["GET"]"#, r#"methods: ["GET", "POST"]"#)?;
+    lab.edit(FILE, GET, GET_AND_POST)?;
     let (mut acknowledged, mut in_force) = (None, None);
     while acknowledged.is_none() || in_force.is_none() {
         ensure!(start.elapsed() < PATIENCE, "the change did not arrive within {} s", PATIENCE.as_secs());
@@ -145,11 +153,16 @@ pub async fn allow_post(lab: &Lab) -> Result<(Row, Changed)> {
             acknowledged = found.then(|| start.elapsed());
         }
         if in_force.is_none() {
-            let status = session.send(crate::exchange::Request::post("/")).await?.status;
+            let status = session.send(Request::post("/")).await?.status;
             in_force = (status == 200).then(|| start.elapsed());
         }
     }
     let (got, ok) = once(&caller, "POST", WEB, Expected::From("web-")).await;
+    lab.edit(FILE, GET_AND_POST, GET)?;
+    until("the edit to be taken back", PATIENCE, async || {
+        Ok((caller.post(WEB).status().await? == 403).then_some(()))
+    })
+    .await?;
     let row = Row {
         caller: "webapp/curl".to_owned(),
         request: format!("POST {WEB} after an edit"),

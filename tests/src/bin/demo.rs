@@ -77,7 +77,12 @@ impl Running {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    // `cargo demo -- --keep` and `cargo demo --keep` are the same: the alias ends with a `--` of its own.
+    let mut given = env::args_os().collect::<Vec<_>>();
+    if given.get(1).is_some_and(|first| first == "--") {
+        given.remove(1);
+    }
+    let arguments = Arguments::parse_from(given);
     let outcome = match &arguments.command {
         Some(Command::Request(request)) => send(request).await.map(|()| true),
         None => play(&arguments).await,
@@ -150,9 +155,11 @@ async fn keep(lab: &Lab) -> Result<()> {
     let file = Running::file();
     fs::write(&file, serde_json::to_vec_pretty(&running)?)
         .with_context(|| format!("writing {}", file.display()))?;
-    println!("\nrunning until Ctrl-C. Edit a manifest and send a request in another terminal:\n");
-    println!("  $EDITOR {}", lab.manifests().join("webapp.yaml").display());
+    println!(
+        "\nrunning until Ctrl-C. In another terminal, send a request, let POST in, and send it again:\n"
+    );
     println!("  cargo demo -- request --from webapp/curl -X POST http://web.webapp/");
+    println!("  $EDITOR {}", lab.manifests().join("webapp.yaml").display());
     tokio::signal::ctrl_c().await?;
     // Another demo may have replaced it or removed it.
     let _ = fs::remove_file(&file);
