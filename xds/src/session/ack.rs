@@ -42,6 +42,11 @@ impl Flights {
         self.by_nonce.values().any(|flight| flight.push)
     }
 
+    /// Whether that resource is on its way.
+    fn carry(&self, resource: &Arc<Resource>) -> bool {
+        self.by_nonce.values().flat_map(|flight| &flight.sets).any(|set| Arc::ptr_eq(set, resource))
+    }
+
     pub(super) fn sent(&self) -> Option<&Arc<Snapshot>> {
         self.sent.as_ref()
     }
@@ -98,7 +103,9 @@ impl Session {
         for resource in &flight.sets {
             channel.suspects.remove(&resource.name);
         }
-        channel.forget_removed(&flight.removes);
+        for name in &flight.removes {
+            channel.left(name);
+        }
         self.observations.push(Observation::Acked {
             stream: Arc::clone(&self.stream),
             type_url,
@@ -118,8 +125,9 @@ impl Session {
                 self.quarantine.insert(type_url, name, resource.version);
                 channel.suspects.remove(name);
             }
-            // What was sent since then, or is no longer asked for, is not touched by this answer.
-            if !channel.covers(name) || channel.held.get(name) != State::Version(resource.version) {
+            // What was sent again since then, or is no longer asked for, is not touched by this answer.
+            let held = channel.held.get(name) == State::Version(resource.version);
+            if !channel.covers(name) || !held || channel.flights.carry(resource) {
                 continue;
             }
             if alone {
@@ -131,7 +139,9 @@ impl Session {
             }
         }
         // A removal cannot be bad. Sending it again would only repeat the quarrel.
-        channel.forget_removed(&flight.removes);
+        for name in &flight.removes {
+            channel.left(name);
+        }
         if !channel.asked.is_empty() {
             channel.flights.fence = None;
         }

@@ -26,7 +26,7 @@ use std::{
     sync::Arc,
 };
 
-use proto::{Name, TypeUrl, Version, envoy::discovery::DeltaDiscoveryRequest};
+use proto::{Name, Resource, TypeUrl, Version, envoy::discovery::DeltaDiscoveryRequest};
 
 use self::{
     ack::Flights,
@@ -73,17 +73,28 @@ struct Channel {
     flights: Flights,
     /// Names that shared a rejected response. They are sent alone until one is accepted.
     suspects: BTreeSet<Name>,
-    /// What the client has and the latest snapshot has not.
+    /// What the client has to lose.
     leaving: BTreeMap<Name, Leaving>,
 }
 
-/// A removal that is owed.
+/// Something that the client has, and that a snapshot was without.
 #[derive(Clone, Copy, Debug)]
 struct Leaving {
-    /// The first revision without it; no revision since had it.
-    since: u64,
-    /// It was sent, and waits for its answer.
-    sent: bool,
+    /// The first revision at which it may have been outdated. What has gone since then may be named
+    /// by it, and is not removed before it is removed or replaced.
+    stale: u64,
+    now: Whereabouts,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Whereabouts {
+    /// It is in no snapshot since that revision.
+    Gone(u64),
+    /// It is gone, and its removal was sent and waits for its answer.
+    Removed,
+    /// It has come back at that revision, in other form. Once that is taken, all is as if it had
+    /// never been away.
+    Back(u64),
 }
 
 /// What a client did that it must not do. It ends the stream.
@@ -174,10 +185,9 @@ impl Session {
             match &self.latest {
                 Some(previous) => {
                     previous.table(type_url).differences(snapshot.table(type_url), |difference| {
-                        if difference.new.is_some() {
-                            channel.leaving.remove(difference.name);
-                        } else {
-                            channel.leave(difference.name, snapshot.revision());
+                        match difference.new {
+                            Some(resource) => channel.stay(resource, snapshot.revision()),
+                            None => channel.leave(difference.name, snapshot.revision()),
                         }
                     });
                 }
@@ -299,7 +309,22 @@ impl Channel {
     /// Notes that a name is in no snapshot since `revision`, if the client may have it.
     fn leave(&mut self, name: &Name, revision: u64) {
         if self.covers(name) && self.held.get(name) != State::Nothing {
-            self.leaving.insert(Name::clone(name), Leaving { since: revision, sent: false });
+            // It may have been outdated already when it went; but not in what the client has taken.
+            let stale = self.flights.taken().map_or(0, |taken| taken.revision() + 1);
+            let stale = self.leaving.get(name).map_or(stale, |leaving| leaving.stale);
+            self.leaving.insert(Name::clone(name), Leaving { stale, now: Whereabouts::Gone(revision) });
+        }
+    }
+
+    /// Notes that a name is in the snapshot of `revision`, perhaps again.
+    fn stay(&mut self, resource: &Resource, revision: u64) {
+        let held = self.held.get(&resource.name);
+        let Some(leaving) = self.leaving.get_mut(&resource.name) else { return };
+        if !matches!(leaving.now, Whereabouts::Back(_)) {
+            leaving.now = Whereabouts::Back(revision);
+        }
+        if held == State::Nothing || held == State::Version(resource.version) {
+            self.leaving.remove(&resource.name);
         }
     }
 
@@ -311,11 +336,19 @@ impl Channel {
         }
     }
 
-    fn forget_removed(&mut self, removed: &[Name]) {
-        for name in removed {
-            if self.leaving.get(name).is_some_and(|leaving| leaving.sent) {
-                self.leaving.remove(name);
-            }
+    /// Notes that a removal was answered.
+    fn left(&mut self, name: &Name) {
+        if self.leaving.get(name).is_some_and(|leaving| leaving.now == Whereabouts::Removed) {
+            self.leaving.remove(name);
+        }
+    }
+
+    /// Moves what the client has taken as far as its answers allow, and forgets what that settles.
+    fn settle(&mut self, nonce: u64) {
+        self.flights.settle(nonce);
+        if let (Some(taken), false) = (self.flights.taken(), self.leaving.is_empty()) {
+            let taken = taken.revision();
+            self.leaving.retain(|_, leaving| !matches!(leaving.now, Whereabouts::Back(at) if at <= taken));
         }
     }
 }

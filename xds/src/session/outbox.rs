@@ -6,7 +6,7 @@ use prost::Message;
 use proto::{Name, Resource, TypeUrl, envoy::discovery::DeltaDiscoveryResponse};
 
 use super::{
-    Channel, Leaving, Session,
+    Channel, Leaving, Session, Whereabouts,
     ack::{Flight, Flights},
     cut::{Cut, Item, on_the_wire},
     held::State,
@@ -142,7 +142,7 @@ impl Session {
             }
             channel.heading = Some(heading);
         }
-        self.channels[type_url as usize].flights.settle(self.nonce);
+        self.channels[type_url as usize].settle(self.nonce);
         None
     }
 
@@ -177,18 +177,18 @@ impl Session {
 
     /// The resources of `target` that the client lacks and may be sent, in sending order.
     fn lacking(&mut self, type_url: TypeUrl, target: &Snapshot, latest: &Snapshot) -> Vec<Arc<Resource>> {
-        let Channel { held, subscription, .. } = &mut self.channels[type_url as usize];
-        let Some(subscription) = subscription else { return Vec::new() };
-        let lacking = held.lacks(target.table(type_url), |name| subscription.covers(name));
+        let channel = &mut self.channels[type_url as usize];
+        let lacking = channel.held.lacks(target.table(type_url), |name| channel.covers(name));
         let mut lacking: Vec<_> = lacking.into_iter().cloned().collect();
         lacking.retain(|resource| {
-            if self.quarantine.contains(type_url, &resource.name, resource.version) {
-                held.set(&resource.name, State::Rejected(resource.version));
+            let name = &resource.name;
+            if self.quarantine.contains(type_url, name, resource.version) {
+                channel.held.set(name, State::Rejected(resource.version));
                 return false;
             }
             // An answer may have been newer than the push that comes after it.
-            let newest = latest.get(type_url, &resource.name);
-            newest.is_none_or(|newest| held.get(&resource.name) != State::Version(newest.version))
+            let newest = latest.get(type_url, name);
+            newest.is_none_or(|newest| channel.held.get(name) != State::Version(newest.version))
         });
         lacking
     }
@@ -201,11 +201,12 @@ impl Session {
             return None;
         }
         let first_later =
-            later.iter().flat_map(|channel| channel.leaving.values()).map(|leaving| leaving.since).min();
+            later.iter().flat_map(|channel| channel.leaving.values()).map(|leaving| leaving.stale).min();
         let open = self.channels.iter().filter(|channel| channel.is_open());
         let taken = open.map(|channel| channel.flights.taken().map_or(0, |taken| taken.revision())).min()?;
-        let ripe = |leaving: &Leaving| {
-            !leaving.sent && leaving.since <= taken && first_later.is_none_or(|later| leaving.since < later)
+        let ripe = |leaving: &Leaving| match leaving.now {
+            Whereabouts::Gone(since) => since <= taken && first_later.is_none_or(|later| since < later),
+            Whereabouts::Removed | Whereabouts::Back(_) => false,
         };
         let channel = &mut self.channels[type_url as usize];
         let ripe = channel.leaving.iter().filter(|(_, leaving)| ripe(leaving));
@@ -246,7 +247,9 @@ impl Session {
         let Cut { sets, removes, .. } = cut;
         self.nonce += 1;
         let channel = &mut self.channels[type_url as usize];
+        // What was asked again while its answer waited to be sent is answered by it.
         for resource in &sets {
+            channel.asked.remove(&resource.name);
             channel.held.set(&resource.name, State::Version(resource.version));
             if latest.get(type_url, &resource.name).is_none() {
                 // It was on its way when it ceased to exist, and others of its snapshot name it.
@@ -254,9 +257,10 @@ impl Session {
             }
         }
         for name in &removes {
+            channel.asked.remove(name);
             channel.held.set(name, State::Nothing);
             if let Some(leaving) = channel.leaving.get_mut(name) {
-                leaving.sent = true;
+                leaving.now = Whereabouts::Removed;
             }
         }
         let response = DeltaDiscoveryResponse {
