@@ -49,32 +49,35 @@ impl Bindings {
         );
         policies_of.update(
             touched,
-            rebound().cloned(),
-            |service| bound(waypoint_of, service).is_some(),
-            |reads, service| policies_of::bind(reads, inputs, waypoint_of, service),
+            rebound().flat_map(|service| {
+                serving(waypoint_of, service).map(|waypoint| (waypoint.clone(), service.clone()))
+            }),
+            |(waypoint, service)| serving(waypoint_of, service).any(|serving| serving == waypoint),
+            |reads, key| policies_of::bind(reads, inputs, waypoint_of, key),
         );
     }
 }
 
-/// The waypoint of a service, for finding keys only.
-pub(crate) fn bound<'t>(waypoint_of: &'t Derived<WaypointOf>, service: &ServiceKey) -> Option<&'t Key> {
-    waypoint_of.untracked().get(service)?.bound()
+/// The waypoints of a service, for finding keys only.
+pub(crate) fn serving<'t>(
+    waypoint_of: &'t Derived<WaypointOf>,
+    service: &ServiceKey,
+) -> impl Iterator<Item = &'t Key> + use<'t> {
+    waypoint_of.untracked().get(service).into_iter().flat_map(|row| row.serving())
 }
 
-/// The ports of a service behind its waypoint, for finding keys only.
+/// The ports of a service behind its waypoints, for finding keys only.
 pub(crate) fn ports<'t>(
     inputs: &'t Inputs,
     waypoint_of: &'t Derived<WaypointOf>,
     service: &'t ServiceKey,
 ) -> impl Iterator<Item = PortKey> + 't {
-    let waypoint = bound(waypoint_of, service);
     let ports = inputs.known_service(service).into_iter().flat_map(|row| &row.ports);
-    waypoint
-        .into_iter()
+    serving(waypoint_of, service)
         .flat_map(move |waypoint| ports.clone().map(move |port| PortKey::new(waypoint, service, port.number)))
 }
 
 fn is_bound(inputs: &Inputs, waypoint_of: &Derived<WaypointOf>, key: &PortKey) -> bool {
-    bound(waypoint_of, &key.service) == Some(&key.waypoint)
+    serving(waypoint_of, &key.service).any(|waypoint| *waypoint == key.waypoint)
         && inputs.known_service(&key.service).is_some_and(|service| service.port(key.port).is_some())
 }

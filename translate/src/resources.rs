@@ -9,7 +9,7 @@ use crate::{
         endpoints_of::{self, EndpointsOf},
         waypoint_of::WaypointOf,
     },
-    bindings::{Bindings, bound, ports},
+    bindings::{Bindings, ports, serving},
     change::Audience,
     derive::{Derived, Reads, Touched},
     emit::{self, Emit},
@@ -68,7 +68,9 @@ impl Resources {
             |reads, key| {
                 Some(PortConfig {
                     routes: Arc::clone(routes_of.get(reads, key)?),
-                    policies: Arc::clone(policies_of.get(reads, &key.service)?),
+                    policies: Arc::clone(
+                        policies_of.get(reads, &(key.waypoint.clone(), key.service.clone()))?,
+                    ),
                 })
             },
         );
@@ -129,7 +131,7 @@ impl Resources {
             |reads, key| {
                 let port = scopes.get(reads, key)?.port.clone();
                 let protocol = routes_of.get(reads, &port)?.protocol;
-                let policies = policies_of.get(reads, &port.service)?;
+                let policies = policies_of.get(reads, &(port.waypoint.clone(), port.service.clone()))?;
                 // Behind policies that ask about HTTP nothing else gets through.
                 (protocol == Protocol::Sniffed && !policies.needs_http()).then_some(SniffedCluster { port })
             },
@@ -207,7 +209,7 @@ fn addresses<'t>(
 
 fn is_dialled(inputs: &Inputs, waypoint_of: &Derived<WaypointOf>, key: &AddressKey) -> bool {
     let at = inputs.services.bucket(&Reads::default(), &service::Bucket::Vip(key.address.ip()));
-    at.into_iter().any(|(service, _)| bound(waypoint_of, service) == Some(&key.waypoint))
+    at.into_iter().any(|(service, _)| serving(waypoint_of, service).any(|serving| *serving == key.waypoint))
 }
 
 /// Two services that claim one address are a mistake; the older one has it.
@@ -220,7 +222,7 @@ fn scope(
     let claims = inputs.services.bucket(reads, &service::Bucket::Vip(key.address.ip()));
     let bound = claims.filter(|(service, row)| {
         row.port(key.address.port()).is_some()
-            && waypoint_of.get(reads, service).and_then(|to| to.bound()) == Some(&key.waypoint)
+            && waypoint_of.get(reads, service).is_some_and(|to| to.is_served_by(&key.waypoint))
     });
     let (service, _) = bound.min_by_key(|(service, row)| (row.created, (*service).clone()))?;
     Some(Scope { port: PortKey::new(&key.waypoint, service, key.address.port()) })

@@ -23,11 +23,11 @@ impl PoliciesOf {
 
 impl Row for PoliciesOf {
     const TABLE: &'static str = "policies of";
-    /// The service.
-    type Key = ServiceKey;
+    /// The waypoint and the service behind it.
+    type Key = (Key, ServiceKey);
     type Bucket = ();
 
-    fn buckets(_key: &ServiceKey, _row: &Self) -> Vec<()> {
+    fn buckets(_key: &Self::Key, _row: &Self) -> Vec<()> {
         Vec::new()
     }
 }
@@ -37,9 +37,11 @@ pub(crate) fn bind(
     reads: &Reads,
     inputs: &Inputs,
     waypoint_of: &Derived<WaypointOf>,
-    service: &ServiceKey,
+    (waypoint, service): &(Key, ServiceKey),
 ) -> Option<PoliciesOf> {
-    let waypoint = waypoint_of.get(reads, service)?.bound()?;
+    if !waypoint_of.get(reads, service)?.is_served_by(waypoint) {
+        return None;
+    }
     let class = inputs.waypoints.get(reads, waypoint)?.class.clone();
     let targets =
         [Target::Service(service.object()), Target::Gateway(waypoint.clone()), Target::Class(class)];

@@ -43,7 +43,8 @@ pub(crate) struct ResolvedParent {
 pub(crate) struct Attached {
     pub(crate) service: ServiceKey,
     pub(crate) ports: Vec<u16>,
-    pub(crate) waypoint: Option<Key>,
+    /// The waypoints that apply it there.
+    pub(crate) waypoints: Vec<Key>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -81,8 +82,8 @@ impl Row for ResolvedRoute {
         let attached = row.parents.iter().filter_map(|parent| parent.attached.as_ref().ok());
         let mut buckets: Vec<Bucket> = attached
             .flat_map(|attached| {
-                let waypoint = attached.waypoint.clone().map(Bucket::Waypoint);
-                [Bucket::Service(attached.service.clone())].into_iter().chain(waypoint)
+                let waypoints = attached.waypoints.iter().cloned().map(Bucket::Waypoint);
+                [Bucket::Service(attached.service.clone())].into_iter().chain(waypoints)
             })
             .collect();
         buckets.sort_unstable();
@@ -159,8 +160,9 @@ fn resolve_parent(
             format!("Service {service} speaks no HTTP there; set appProtocol: http if it does"),
         );
     }
-    let waypoint = waypoint_of.get(reads, service).and_then(|binding| binding.bound().cloned());
-    resolved(Ok(Attached { service: service.clone(), ports, waypoint }))
+    let binding = waypoint_of.get(reads, service);
+    let waypoints = binding.into_iter().flat_map(|binding| binding.serving().cloned()).collect();
+    resolved(Ok(Attached { service: service.clone(), ports, waypoints }))
 }
 
 fn resolve_backend(

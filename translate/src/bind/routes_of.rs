@@ -66,8 +66,7 @@ pub(crate) fn bind(
     resolved: &Derived<ResolvedRoute>,
     key: &PortKey,
 ) -> Option<RoutesOf> {
-    let bound = waypoint_of.get(reads, &key.service)?.bound()?;
-    if *bound != key.waypoint {
+    if !waypoint_of.get(reads, &key.service)?.is_served_by(&key.waypoint) {
         return None;
     }
     let protocol = inputs.services.get(reads, &key.service)?.port(key.port)?.protocol;

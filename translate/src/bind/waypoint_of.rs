@@ -1,4 +1,8 @@
-//! Which waypoint a service is bound to, or why not to the one it asks for.
+//! Which waypoints a service is bound to, or why not to the one it asks for.
+
+use std::collections::BTreeMap;
+
+use proto::Name;
 
 use crate::{
     derive::{Reads, Row},
@@ -12,8 +16,20 @@ use crate::{
 /// The answer to a service that asks for a waypoint. A service that asks for none has no row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum WaypointOf {
-    Bound(Key),
-    Refused { waypoint: Key, why: Refusal },
+    Bound {
+        waypoint: Key,
+        /// A second waypoint that gets a share of the connections. What is wrong with it never
+        /// touches the first.
+        canary: Option<Result<Key, Refused>>,
+    },
+    Refused(Refused),
+}
+
+/// A waypoint that was asked for in vain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Refused {
+    pub(crate) waypoint: Key,
+    pub(crate) why: Refusal,
 }
 
 /// Why a service is not bound to the waypoint that it asks for.
@@ -25,14 +41,31 @@ pub(crate) enum Refusal {
     AttachmentDenied,
     /// It is not for services.
     UnsupportedTrafficType,
+    /// The canary is the waypoint itself.
+    CanarySameAsPrimary,
 }
 
 impl WaypointOf {
+    /// The waypoint that the service asks for, if it is bound to it.
     pub(crate) const fn bound(&self) -> Option<&Key> {
         match self {
-            Self::Bound(waypoint) => Some(waypoint),
+            Self::Bound { waypoint, .. } => Some(waypoint),
             Self::Refused { .. } => None,
         }
+    }
+
+    /// All waypoints that serve it: each of them has all of its configuration.
+    pub(crate) fn serving(&self) -> impl Iterator<Item = &Key> {
+        let canary = match self {
+            Self::Bound { canary: Some(Ok(canary)), .. } => Some(canary),
+            Self::Bound { .. } | Self::Refused { .. } => None,
+        };
+        self.bound().into_iter().chain(canary)
+    }
+
+    /// Whether that waypoint serves it.
+    pub(crate) fn is_served_by(&self, waypoint: &Key) -> bool {
+        self.serving().any(|serving| serving == waypoint)
     }
 }
 
@@ -47,28 +80,45 @@ impl Row for WaypointOf {
     }
 }
 
-/// The service's own label decides; its namespace's, if it has none. There is no way back from a
-/// waypoint that is not there to the namespace's: the service asked for that one.
+/// The service's own labels decide; its namespace's, if it names no waypoint. There is no way back
+/// from a waypoint that is not there to the namespace's: the service asked for that one.
 pub(crate) fn bind(reads: &Reads, inputs: &Inputs, key: &ServiceKey) -> Option<WaypointOf> {
     let service = inputs.services.get(reads, key)?;
     if service.of_a_waypoint {
         return None;
     }
     let namespace = inputs.namespaces.get(reads, &key.namespace);
-    let asked = match &service.use_waypoint {
-        UseWaypoint::Unset => &namespace?.use_waypoint,
-        UseWaypoint::OptOut | UseWaypoint::Named { .. } => &service.use_waypoint,
+    let asked = match &service.asked.waypoint {
+        UseWaypoint::Unset => &namespace?.asked,
+        UseWaypoint::OptOut | UseWaypoint::Named { .. } => &service.asked,
     };
-    let waypoint = asked.waypoint(&key.namespace)?;
-    let refused = |why| WaypointOf::Refused { waypoint: waypoint.clone(), why };
-    let Some(row) = inputs.waypoints.get(reads, &waypoint) else { return Some(refused(Refusal::NotReady)) };
-    let none = std::collections::BTreeMap::new();
+    let waypoint = asked.waypoint.waypoint(&key.namespace)?;
+    let none = BTreeMap::new();
     let labels = namespace.map_or(&none, |namespace| &namespace.labels);
-    Some(if !row.serves.services() {
-        refused(Refusal::UnsupportedTrafficType)
-    } else if row.allows.admits(&waypoint.namespace, &key.namespace, labels) {
-        WaypointOf::Bound(waypoint)
-    } else {
-        refused(Refusal::AttachmentDenied)
+    let canary = asked.canary.waypoint(&key.namespace).map(|canary| {
+        if canary == waypoint {
+            return Err(Refused { waypoint: canary, why: Refusal::CanarySameAsPrimary });
+        }
+        admit(reads, inputs, canary, &key.namespace, labels)
+    });
+    Some(match admit(reads, inputs, waypoint, &key.namespace, labels) {
+        Ok(waypoint) => WaypointOf::Bound { waypoint, canary },
+        Err(refused) => WaypointOf::Refused(refused),
     })
+}
+
+fn admit(
+    reads: &Reads,
+    inputs: &Inputs,
+    waypoint: Key,
+    namespace: &Name,
+    labels: &BTreeMap<String, String>,
+) -> Result<Key, Refused> {
+    let why = match inputs.waypoints.get(reads, &waypoint) {
+        None => Refusal::NotReady,
+        Some(row) if !row.serves.services() => Refusal::UnsupportedTrafficType,
+        Some(row) if row.allows.admits(&waypoint.namespace, namespace, labels) => return Ok(waypoint),
+        Some(_) => Refusal::AttachmentDenied,
+    };
+    Err(Refused { waypoint, why })
 }

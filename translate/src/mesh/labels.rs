@@ -10,6 +10,10 @@ use super::name::Key;
 pub(crate) const USE_WAYPOINT: &str = "istio.io/use-waypoint";
 /// The namespace of that Gateway, if it is not the object's own.
 pub(crate) const USE_WAYPOINT_NAMESPACE: &str = "istio.io/use-waypoint-namespace";
+/// A second waypoint that gets a share of the connections, to try it out.
+pub(crate) const CANARY: &str = "istio.io/use-waypoint-canary";
+/// The namespace of that one.
+pub(crate) const CANARY_NAMESPACE: &str = "istio.io/use-waypoint-canary-namespace";
 /// On a Gateway: `service`, `workload`, `all` or `none`.
 pub(crate) const WAYPOINT_FOR: &str = "istio.io/waypoint-for";
 /// On the objects that a Gateway's controller made for it: which controller.
@@ -18,6 +22,23 @@ pub(crate) const MANAGED: &str = "gateway.istio.io/managed";
 pub(crate) const REDIRECTION: &str = "ambient.istio.io/redirection";
 /// On a policy: it is to be tried out, not enforced.
 pub(crate) const DRY_RUN: &str = "istio.io/dry-run";
+
+/// The waypoints that an object asks for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Asked {
+    pub(crate) waypoint: UseWaypoint,
+    /// The canary beside it. The share it gets is the caller's matter: both are programmed.
+    pub(crate) canary: UseWaypoint,
+}
+
+impl Asked {
+    pub(crate) fn lower(metadata: &ObjectMeta) -> Self {
+        Self {
+            waypoint: UseWaypoint::lower(metadata, USE_WAYPOINT, USE_WAYPOINT_NAMESPACE),
+            canary: UseWaypoint::lower(metadata, CANARY, CANARY_NAMESPACE),
+        }
+    }
+}
 
 /// What an object says about its waypoint.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,15 +53,14 @@ pub(crate) enum UseWaypoint {
 }
 
 impl UseWaypoint {
-    /// Reads both labels. An empty name is no name.
-    pub(crate) fn lower(metadata: &ObjectMeta) -> Self {
-        match label(metadata, USE_WAYPOINT) {
+    /// Reads the two labels. An empty name is no name.
+    fn lower(metadata: &ObjectMeta, name_label: &str, namespace_label: &str) -> Self {
+        match label(metadata, name_label) {
             None | Some("") => Self::Unset,
             Some("none") => Self::OptOut,
-            Some(name) => Self::Named {
-                name: name.into(),
-                namespace: label(metadata, USE_WAYPOINT_NAMESPACE).map(Into::into),
-            },
+            Some(name) => {
+                Self::Named { name: name.into(), namespace: label(metadata, namespace_label).map(Into::into) }
+            }
         }
     }
 

@@ -7,6 +7,7 @@ pub(crate) mod name;
 pub(crate) mod namespace;
 pub(crate) mod pattern;
 pub(crate) mod protocol;
+pub(crate) mod selector;
 pub(crate) mod service;
 pub(crate) mod waypoint;
 pub(crate) mod workload;

@@ -4,18 +4,18 @@ use std::collections::BTreeMap;
 
 use proto::{Name, kubernetes};
 
-use super::labels::UseWaypoint;
+use super::labels::Asked;
 use crate::derive::Row;
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Namespace {
-    pub(crate) use_waypoint: UseWaypoint,
+    pub(crate) asked: Asked,
     pub(crate) labels: BTreeMap<String, String>,
 }
 
 pub(crate) fn lower(object: &kubernetes::Namespace) -> Namespace {
     Namespace {
-        use_waypoint: UseWaypoint::lower(&object.metadata),
+        asked: Asked::lower(&object.metadata),
         labels: object.metadata.labels.clone().unwrap_or_default(),
     }
 }

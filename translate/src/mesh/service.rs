@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use proto::{Name, kubernetes};
 
 use super::{
-    labels::{self, UseWaypoint},
+    labels::{self, Asked},
     name::{ServiceKey, created},
     protocol::Protocol,
 };
@@ -18,7 +18,7 @@ use crate::{
 pub(crate) struct Service {
     pub(crate) generation: Option<i64>,
     pub(crate) created: i64,
-    pub(crate) use_waypoint: UseWaypoint,
+    pub(crate) asked: Asked,
     /// It belongs to a waypoint itself; a waypoint never sits in front of a waypoint.
     pub(crate) of_a_waypoint: bool,
     /// None for a headless Service.
@@ -72,7 +72,7 @@ pub(crate) fn lower(object: &kubernetes::Service) -> Service {
     Service {
         generation: metadata.generation,
         created: created(metadata),
-        use_waypoint: UseWaypoint::lower(metadata),
+        asked: Asked::lower(metadata),
         of_a_waypoint: labels::label(metadata, labels::MANAGED)
             .is_some_and(|by| by == "istio.io-mesh-controller" || by == "portolan.dev-waypoint-controller"),
         vips,

@@ -13,7 +13,7 @@ use proto::{
     },
 };
 
-use super::{labels, name::Key};
+use super::{labels, name::Key, selector::Selector};
 use crate::{
     derive::Row,
     problem::{FieldPath, Problem, Reason},
@@ -67,7 +67,7 @@ pub(crate) enum Allows {
     Same,
     All,
     /// Namespaces with these labels. A selector we cannot read allows none.
-    Selector(Option<BTreeMap<String, String>>),
+    Selector(Option<Selector>),
 }
 
 impl Allows {
@@ -77,7 +77,7 @@ impl Allows {
             Self::Same => own == namespace,
             Self::All => true,
             Self::Selector(None) => false,
-            Self::Selector(Some(wanted)) => wanted.iter().all(|(key, value)| labels.get(key) == Some(value)),
+            Self::Selector(Some(selector)) => selector.matches(labels),
         }
     }
 }
@@ -153,16 +153,24 @@ fn lower_allows(
         None | Some(GatewayListenersAllowedRoutesNamespacesFrom::Same) => Allows::Same,
         Some(GatewayListenersAllowedRoutesNamespacesFrom::All) => Allows::All,
         Some(GatewayListenersAllowedRoutesNamespacesFrom::Selector) => {
-            let selector = namespaces.selector.clone().unwrap_or_default();
-            if selector.match_expressions.is_some_and(|expressions| !expressions.is_empty()) {
+            let at = at.field("selector");
+            let Some(selector) = &namespaces.selector else {
                 problems.push(Problem {
-                    at: at.field("selector").field("matchExpressions"),
-                    reason: Reason::UnsupportedValue,
-                    message: "matchExpressions are not supported yet, so no other namespace is admitted; use matchLabels".to_owned(),
+                    at,
+                    reason: Reason::Invalid,
+                    message: "from: Selector needs a selector; no other namespace is admitted".to_owned(),
                 });
                 return Allows::Selector(None);
-            }
-            Allows::Selector(selector.match_labels)
+            };
+            let expressions = selector.match_expressions.iter().flatten();
+            let expressions = expressions.map(|expression| {
+                (
+                    expression.key.as_str(),
+                    expression.operator.as_str(),
+                    expression.values.as_deref().unwrap_or_default(),
+                )
+            });
+            Allows::Selector(Selector::lower(selector.match_labels.as_ref(), expressions, &at, problems))
         }
     }
 }

@@ -6,7 +6,7 @@ use super::{Condition, ParentStatus, Status, Truth};
 use crate::{
     bind::{
         resolved_route::{Attached, ResolvedParent, ResolvedRoute},
-        waypoint_of::WaypointOf,
+        waypoint_of::{Refused, WaypointOf},
     },
     derive::{Derived, Reads},
 };
@@ -80,8 +80,10 @@ fn conditions(
 /// Without a waypoint nothing applies the route, however valid it is.
 fn resolved_waypoints(reads: &Reads, attached: &Attached, waypoint_of: &Derived<WaypointOf>) -> Condition {
     let (truth, message) = match waypoint_of.get(reads, &attached.service).map(|binding| &**binding) {
-        Some(WaypointOf::Bound(waypoint)) => (Truth::True, format!("applied by waypoint {waypoint}")),
-        Some(WaypointOf::Refused { waypoint, why }) => (
+        Some(WaypointOf::Bound { waypoint, canary: _ }) => {
+            (Truth::True, format!("applied by waypoint {waypoint}"))
+        }
+        Some(WaypointOf::Refused(Refused { waypoint, why })) => (
             Truth::False,
             format!("Service {} is not bound to waypoint {waypoint}: {}", attached.service, why.message()),
         ),

@@ -2,7 +2,7 @@
 
 use super::{Condition, Status, Truth};
 use crate::{
-    bind::waypoint_of::{Refusal, WaypointOf},
+    bind::waypoint_of::{Refusal, Refused, WaypointOf},
     derive::{Derived, Reads},
     inputs::Inputs,
     mesh::name::ServiceKey,
@@ -18,10 +18,18 @@ pub(super) fn of(
     let service = inputs.services.get(reads, key)?;
     let binding = waypoint_of.get(reads, key)?;
     let (truth, reason, mut message) = match &**binding {
-        WaypointOf::Bound(waypoint) => {
-            (Truth::True, "WaypointAccepted", format!("Successfully attached to waypoint {waypoint}"))
+        WaypointOf::Bound { waypoint, canary } => {
+            let attached = format!("Successfully attached to waypoint {waypoint}");
+            let canary = match canary {
+                None => String::new(),
+                Some(Ok(canary)) => format!(". Canary waypoint {canary} attached"),
+                Some(Err(Refused { waypoint, why })) => {
+                    format!(". Canary waypoint not attached: {waypoint}: {}: {}", why.reason(), why.message())
+                }
+            };
+            (Truth::True, "WaypointAccepted", attached + &canary)
         }
-        WaypointOf::Refused { waypoint, why } => {
+        WaypointOf::Refused(Refused { waypoint, why }) => {
             (Truth::False, why.reason(), format!("waypoint {waypoint}: {}", why.message()))
         }
     };
@@ -41,6 +49,7 @@ impl Refusal {
             Self::NotReady => "WaypointIsNotReady",
             Self::AttachmentDenied => "AttachmentDenied",
             Self::UnsupportedTrafficType => "UnsupportedTrafficType",
+            Self::CanarySameAsPrimary => "CanarySameAsPrimary",
         }
     }
 
@@ -52,6 +61,9 @@ impl Refusal {
             }
             Self::UnsupportedTrafficType => {
                 "it is not for services; set istio.io/waypoint-for to service or all on the Gateway"
+            }
+            Self::CanarySameAsPrimary => {
+                "it is the waypoint itself; name another in istio.io/use-waypoint-canary"
             }
         }
     }
