@@ -153,7 +153,14 @@ fn expired() -> Status {
     Status::unauthenticated("the credential has expired; reconnect with a new one")
 }
 
-/// A request that could not be read. tonic calls one that is too large out of range.
+/// A request that could not be read. tonic calls one that is too large out of range, and garbage
+/// an internal error; both are the client's.
 fn unreadable(status: Status) -> Status {
-    if status.code() == Code::OutOfRange { Status::resource_exhausted(status.message()) } else { status }
+    if status.code() == Code::OutOfRange {
+        Status::resource_exhausted(status.message())
+    } else if status.code() == Code::Internal {
+        Status::invalid_argument(status.message())
+    } else {
+        status
+    }
 }
