@@ -2,6 +2,7 @@
 
 use crate::{
     bind::{
+        addressed::{self, Addressed, DialledPod},
         policies_of::{self, PoliciesOf},
         resolved_route::{self, ResolvedRoute},
         routes_of::{self, RoutesOf},
@@ -9,12 +10,13 @@ use crate::{
     },
     derive::{Derived, Touched},
     inputs::Inputs,
-    mesh::name::{Key, PortKey, ServiceKey},
+    mesh::name::{Key, Origin, PortKey, ServiceKey},
 };
 
 #[derive(Default)]
 pub(crate) struct Bindings {
     pub(crate) waypoint_of: Derived<WaypointOf>,
+    pub(crate) pods: Derived<DialledPod>,
     pub(crate) resolved_routes: Derived<ResolvedRoute>,
     pub(crate) routes_of: Derived<RoutesOf>,
     pub(crate) policies_of: Derived<PoliciesOf>,
@@ -22,15 +24,31 @@ pub(crate) struct Bindings {
 
 impl Bindings {
     pub(crate) fn update(&mut self, touched: &mut Touched, inputs: &Inputs) {
-        let Self { waypoint_of, resolved_routes, routes_of, policies_of } = self;
+        let Self { waypoint_of, pods, resolved_routes, routes_of, policies_of } = self;
 
         waypoint_of.update(
             touched,
-            inputs.services.changed().iter().cloned(),
-            |service| inputs.known_service(service).is_some(),
-            |reads, service| waypoint_of::bind(reads, inputs, service),
+            inputs
+                .services
+                .changed()
+                .iter()
+                .cloned()
+                .chain(inputs.workloads.changed().iter().map(ServiceKey::pod)),
+            |key| match key.origin {
+                Origin::Kubernetes => inputs.services.untracked().contains_key(key),
+                Origin::Pod => inputs.workloads.untracked().contains_key(&key.object()),
+            },
+            |reads, key| waypoint_of::bind(reads, inputs, key),
         );
         let waypoint_of = &*waypoint_of;
+
+        pods.update(
+            touched,
+            waypoint_of.changed().iter().filter(|key| key.origin == Origin::Pod).cloned(),
+            |pod| waypoint_of.untracked().contains_key(pod),
+            |reads, pod| addressed::bind(reads, inputs, waypoint_of, pod),
+        );
+        let addressed = Addressed { services: &inputs.services, pods };
 
         resolved_routes.update(
             touched,
@@ -40,12 +58,12 @@ impl Bindings {
         );
         let resolved_routes = &*resolved_routes;
 
-        let rebound = || inputs.services.changed().iter().chain(waypoint_of.changed());
+        let rebound = || addressed.changed().chain(waypoint_of.changed());
         routes_of.update(
             touched,
-            rebound().flat_map(|service| ports(inputs, waypoint_of, service)),
-            |key| is_bound(inputs, waypoint_of, key),
-            |reads, key| routes_of::bind(reads, inputs, waypoint_of, resolved_routes, key),
+            rebound().flat_map(|service| ports(addressed, waypoint_of, service)),
+            |key| is_bound(addressed, waypoint_of, key),
+            |reads, key| routes_of::bind(reads, addressed, waypoint_of, resolved_routes, key),
         );
         policies_of.update(
             touched,
@@ -55,6 +73,11 @@ impl Bindings {
             |(waypoint, service)| serving(waypoint_of, service).any(|serving| serving == waypoint),
             |reads, key| policies_of::bind(reads, inputs, waypoint_of, key),
         );
+    }
+
+    /// Everything that can be dialled.
+    pub(crate) fn addressed<'t>(&'t self, inputs: &'t Inputs) -> Addressed<'t> {
+        Addressed { services: &inputs.services, pods: &self.pods }
     }
 }
 
@@ -68,16 +91,16 @@ pub(crate) fn serving<'t>(
 
 /// The ports of a service behind its waypoints, for finding keys only.
 pub(crate) fn ports<'t>(
-    inputs: &'t Inputs,
+    addressed: Addressed<'t>,
     waypoint_of: &'t Derived<WaypointOf>,
     service: &'t ServiceKey,
 ) -> impl Iterator<Item = PortKey> + 't {
-    let ports = inputs.known_service(service).into_iter().flat_map(|row| &row.ports);
+    let ports = addressed.known(service).into_iter().flat_map(|row| &row.ports);
     serving(waypoint_of, service)
         .flat_map(move |waypoint| ports.clone().map(move |port| PortKey::new(waypoint, service, port.number)))
 }
 
-fn is_bound(inputs: &Inputs, waypoint_of: &Derived<WaypointOf>, key: &PortKey) -> bool {
+fn is_bound(addressed: Addressed<'_>, waypoint_of: &Derived<WaypointOf>, key: &PortKey) -> bool {
     serving(waypoint_of, &key.service).any(|waypoint| *waypoint == key.waypoint)
-        && inputs.known_service(&key.service).is_some_and(|service| service.port(key.port).is_some())
+        && addressed.known(&key.service).is_some_and(|service| service.port(key.port).is_some())
 }

@@ -1,7 +1,5 @@
 //! The input tables: every object we know, lowered. All else is strictly derived from them.
 
-use std::sync::Arc;
-
 use proto::{Kind, Object, ObjectRef};
 
 use crate::{
@@ -9,7 +7,7 @@ use crate::{
     derive::{Table, Touched},
     mesh::{
         endpoint::{self, Slice},
-        name::{Key, ServiceKey},
+        name::Key,
         namespace::{self, Namespace},
         service::{self, Service},
         waypoint::{self, Waypoint},
@@ -88,10 +86,5 @@ impl Inputs {
             Kind::HTTPRoute => self.routes.set(touched, reference.clone(), None),
             Kind::AuthorizationPolicy => self.authorizations.set(touched, key, None),
         }
-    }
-
-    /// The service, for finding keys only.
-    pub(crate) fn known_service(&self, key: &ServiceKey) -> Option<&Arc<Service>> {
-        self.services.untracked().get(key)
     }
 }

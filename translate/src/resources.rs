@@ -6,6 +6,7 @@ use proto::Delta;
 
 use crate::{
     bind::{
+        addressed::Addressed,
         endpoints_of::{self, EndpointsOf},
         waypoint_of::WaypointOf,
     },
@@ -24,7 +25,6 @@ use crate::{
     mesh::{
         name::{AddressKey, Key, PortKey, ServiceKey},
         protocol::Protocol,
-        service,
     },
     settings::Settings,
 };
@@ -49,7 +49,8 @@ impl Resources {
         settings: &Settings,
     ) {
         let Self { infrastructure, configs, clusters, endpoints_of, assignments, scopes, sniffed } = self;
-        let Bindings { waypoint_of, resolved_routes: _, routes_of, policies_of } = bindings;
+        let Bindings { waypoint_of, pods: _, resolved_routes: _, routes_of, policies_of } = bindings;
+        let addressed = bindings.addressed(inputs);
 
         infrastructure.update(
             touched,
@@ -85,7 +86,7 @@ impl Resources {
                 if routes_of.count(reads, key) == 0 {
                     return None;
                 }
-                let protocol = inputs.services.get(reads, &key.service)?.port(key.port)?.protocol;
+                let protocol = addressed.get(reads, &key.service)?.port(key.port)?.protocol;
                 Some(ServiceCluster { protocol })
             },
         );
@@ -115,12 +116,12 @@ impl Resources {
             },
         );
 
-        let rebound = inputs.services.changed().iter().chain(waypoint_of.changed());
+        let rebound = addressed.changed().chain(waypoint_of.changed());
         scopes.update(
             touched,
-            rebound.flat_map(|service| addresses(inputs, waypoint_of, service)),
-            |key| is_dialled(inputs, waypoint_of, key),
-            |reads, key| scope(reads, inputs, waypoint_of, key),
+            rebound.flat_map(|service| addresses(addressed, waypoint_of, service)),
+            |key| is_dialled(addressed, waypoint_of, key),
+            |reads, key| scope(reads, addressed, waypoint_of, key),
         );
         let scopes = &*scopes;
 
@@ -198,32 +199,33 @@ impl Moved<'_> {
 
 /// The addresses at which callers reach a service behind its waypoint, for finding keys only.
 fn addresses<'t>(
-    inputs: &'t Inputs,
+    addressed: Addressed<'t>,
     waypoint_of: &'t Derived<WaypointOf>,
     service: &'t ServiceKey,
 ) -> impl Iterator<Item = AddressKey> + 't {
-    let vips = inputs.known_service(service).map(|row| row.vips.as_slice()).unwrap_or_default();
-    ports(inputs, waypoint_of, service)
+    let vips = addressed.known(service).map(|row| row.vips.as_slice()).unwrap_or_default();
+    ports(addressed, waypoint_of, service)
         .flat_map(move |port| vips.iter().map(move |vip| AddressKey::new(&port.waypoint, *vip, port.port)))
 }
 
-fn is_dialled(inputs: &Inputs, waypoint_of: &Derived<WaypointOf>, key: &AddressKey) -> bool {
-    let at = inputs.services.bucket(&Reads::default(), &service::Bucket::Vip(key.address.ip()));
-    at.into_iter().any(|(service, _)| serving(waypoint_of, service).any(|serving| *serving == key.waypoint))
+fn is_dialled(addressed: Addressed<'_>, waypoint_of: &Derived<WaypointOf>, key: &AddressKey) -> bool {
+    let mut at = addressed.at(&Reads::default(), key.address.ip());
+    at.any(|(service, _)| serving(waypoint_of, service).any(|serving| *serving == key.waypoint))
 }
 
-/// Two services that claim one address are a mistake; the older one has it.
+/// Two services that claim one address are a mistake; the older one has it. A pod has its address
+/// only if no service claims it.
 fn scope(
     reads: &Reads,
-    inputs: &Inputs,
+    addressed: Addressed<'_>,
     waypoint_of: &Derived<WaypointOf>,
     key: &AddressKey,
 ) -> Option<Scope> {
-    let claims = inputs.services.bucket(reads, &service::Bucket::Vip(key.address.ip()));
-    let bound = claims.filter(|(service, row)| {
+    let bound = addressed.at(reads, key.address.ip()).filter(|(service, row)| {
         row.port(key.address.port()).is_some()
             && waypoint_of.get(reads, service).is_some_and(|to| to.is_served_by(&key.waypoint))
     });
-    let (service, _) = bound.min_by_key(|(service, row)| (row.created, (*service).clone()))?;
+    let (service, _) =
+        bound.min_by_key(|(service, row)| (service.origin, row.created, (*service).clone()))?;
     Some(Scope { port: PortKey::new(&key.waypoint, service, key.address.port()) })
 }

@@ -7,7 +7,12 @@ use proto::Name;
 use crate::{
     derive::{Reads, Row},
     inputs::Inputs,
-    mesh::{endpoint::SliceEndpoint, identity::Identity, name::ServiceKey, workload::Workload},
+    mesh::{
+        endpoint::{self, SliceEndpoint, SlicePort},
+        identity::Identity,
+        name::{Origin, ServiceKey},
+        workload::Workload,
+    },
 };
 
 /// The endpoints of a service port, sorted.
@@ -47,11 +52,14 @@ pub(crate) fn bind(
     inputs: &Inputs,
     (service, port): &(ServiceKey, u16),
 ) -> Option<EndpointsOf> {
-    let row = inputs.services.get(reads, service)?;
+    let row = match service.origin {
+        Origin::Kubernetes => inputs.services.get(reads, service)?,
+        Origin::Pod => return pod(reads, inputs, service, *port),
+    };
     let name = &row.port(*port)?.name;
     let mut endpoints = Vec::new();
-    for (_, slice) in inputs.slices.bucket(reads, service) {
-        let Some((_, number)) = slice.ports.iter().find(|(slice_port, _)| slice_port == name) else {
+    for (_, slice) in inputs.slices.bucket(reads, &endpoint::Bucket::Service(service.clone())) {
+        let Some(SlicePort { number, .. }) = slice.ports.iter().find(|port| port.name == *name) else {
             continue;
         };
         for listed in &slice.endpoints {
@@ -65,6 +73,18 @@ pub(crate) fn bind(
     endpoints.sort_unstable();
     endpoints.dedup_by_key(|endpoint| (endpoint.ip, endpoint.port));
     Some(EndpointsOf(endpoints))
+}
+
+/// A pod that is dialled at its own address is its only endpoint.
+fn pod(reads: &Reads, inputs: &Inputs, key: &ServiceKey, port: u16) -> Option<EndpointsOf> {
+    let workload = inputs.workloads.get(reads, &key.object())?;
+    let ip = *workload.ips.first()?;
+    Some(EndpointsOf(vec![Endpoint {
+        ip,
+        port,
+        tunnel: workload.captured,
+        workload: Some(describe(workload)),
+    }]))
 }
 
 fn endpoint(reads: &Reads, inputs: &Inputs, listed: &SliceEndpoint, port: u16) -> Endpoint {

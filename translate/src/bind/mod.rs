@@ -1,5 +1,6 @@
 //! The joins: who is attached to whom. One derived table a file; a join reads tables and knows no Envoy.
 
+pub(crate) mod addressed;
 pub(crate) mod endpoints_of;
 pub(crate) mod policies_of;
 pub(crate) mod resolved_route;

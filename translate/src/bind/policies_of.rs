@@ -6,7 +6,7 @@ use super::waypoint_of::WaypointOf;
 use crate::{
     derive::{Derived, Reads, Row},
     inputs::Inputs,
-    mesh::name::{Key, ServiceKey},
+    mesh::name::{Key, Origin, ServiceKey},
     policy::authorization::{Judgement, Target},
 };
 
@@ -43,11 +43,15 @@ pub(crate) fn bind(
         return None;
     }
     let class = inputs.waypoints.get(reads, waypoint)?.class.clone();
-    let targets =
-        [Target::Service(service.object()), Target::Gateway(waypoint.clone()), Target::Class(class)];
+    let own = match service.origin {
+        Origin::Kubernetes => Some(Target::Service(service.object())),
+        // What governs a pod by its labels is ztunnel's.
+        Origin::Pod => None,
+    };
+    let targets = own.into_iter().chain([Target::Gateway(waypoint.clone()), Target::Class(class)]);
     let mut policies = Vec::new();
-    for target in &targets {
-        let attached = inputs.authorizations.bucket(reads, target);
+    for target in targets {
+        let attached = inputs.authorizations.bucket(reads, &target);
         let deciding = attached.filter(|(_, policy)| policy.judgement.action.is_some());
         policies.extend(deciding.map(|(key, policy)| (key.clone(), Arc::clone(&policy.judgement))));
     }

@@ -4,12 +4,12 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
+    addressed::Addressed,
     resolved_route::{Bucket, Forward, ResolvedRoute, Share},
     waypoint_of::WaypointOf,
 };
 use crate::{
     derive::{Derived, Reads, Row},
-    inputs::Inputs,
     mesh::{
         name::{PortKey, ServiceKey},
         protocol::Protocol,
@@ -61,7 +61,7 @@ impl Row for RoutesOf {
 /// `None` if the service has no such port or is not bound to that waypoint.
 pub(crate) fn bind(
     reads: &Reads,
-    inputs: &Inputs,
+    addressed: Addressed<'_>,
     waypoint_of: &Derived<WaypointOf>,
     resolved: &Derived<ResolvedRoute>,
     key: &PortKey,
@@ -69,7 +69,7 @@ pub(crate) fn bind(
     if !waypoint_of.get(reads, &key.service)?.is_served_by(&key.waypoint) {
         return None;
     }
-    let protocol = inputs.services.get(reads, &key.service)?.port(key.port)?.protocol;
+    let protocol = addressed.get(reads, &key.service)?.port(key.port)?.protocol;
     if !protocol.may_be_http() {
         return Some(RoutesOf { protocol, routes: Vec::new() });
     }

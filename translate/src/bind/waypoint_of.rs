@@ -9,7 +9,8 @@ use crate::{
     inputs::Inputs,
     mesh::{
         labels::UseWaypoint,
-        name::{Key, ServiceKey},
+        name::{Key, Origin, ServiceKey},
+        waypoint::Serves,
     },
 };
 
@@ -39,7 +40,7 @@ pub(crate) enum Refusal {
     NotReady,
     /// It does not admit the service's namespace.
     AttachmentDenied,
-    /// It is not for services.
+    /// It is not for traffic of that kind.
     UnsupportedTrafficType,
     /// The canary is the waypoint itself.
     CanarySameAsPrimary,
@@ -80,17 +81,26 @@ impl Row for WaypointOf {
     }
 }
 
-/// The service's own labels decide; its namespace's, if it names no waypoint. There is no way back
-/// from a waypoint that is not there to the namespace's: the service asked for that one.
+/// The object's own labels decide; its namespace's, if it names no waypoint. There is no way back
+/// from a waypoint that is not there to the namespace's: the object asked for that one.
 pub(crate) fn bind(reads: &Reads, inputs: &Inputs, key: &ServiceKey) -> Option<WaypointOf> {
-    let service = inputs.services.get(reads, key)?;
-    if service.of_a_waypoint {
+    let (own, of_a_waypoint, serves): (_, _, fn(Serves) -> bool) = match key.origin {
+        Origin::Kubernetes => {
+            let service = inputs.services.get(reads, key)?;
+            (&service.asked, service.of_a_waypoint, Serves::services)
+        }
+        Origin::Pod => {
+            let workload = inputs.workloads.get(reads, &key.object())?;
+            (&workload.asked, workload.of_a_waypoint, Serves::workloads)
+        }
+    };
+    if of_a_waypoint {
         return None;
     }
     let namespace = inputs.namespaces.get(reads, &key.namespace);
-    let asked = match &service.asked.waypoint {
-        UseWaypoint::Unset => &namespace?.asked,
-        UseWaypoint::OptOut | UseWaypoint::Named { .. } => &service.asked,
+    let (asked, inherited) = match &own.waypoint {
+        UseWaypoint::Unset => (&namespace?.asked, true),
+        UseWaypoint::OptOut | UseWaypoint::Named { .. } => (own, false),
     };
     let waypoint = asked.waypoint.waypoint(&key.namespace)?;
     let none = BTreeMap::new();
@@ -99,24 +109,27 @@ pub(crate) fn bind(reads: &Reads, inputs: &Inputs, key: &ServiceKey) -> Option<W
         if canary == waypoint {
             return Err(Refused { waypoint: canary, why: Refusal::CanarySameAsPrimary });
         }
-        admit(reads, inputs, canary, &key.namespace, labels)
+        admit(reads, inputs, canary, serves, &key.namespace, labels)
     });
-    Some(match admit(reads, inputs, waypoint, &key.namespace, labels) {
-        Ok(waypoint) => WaypointOf::Bound { waypoint, canary },
-        Err(refused) => WaypointOf::Refused(refused),
-    })
+    match (admit(reads, inputs, waypoint, serves, &key.namespace, labels), key.origin) {
+        (Ok(waypoint), _) => Some(WaypointOf::Bound { waypoint, canary }),
+        // A namespace whose waypoint is for services says nothing about its pods.
+        (Err(Refused { why: Refusal::UnsupportedTrafficType, .. }), Origin::Pod) if inherited => None,
+        (Err(refused), _) => Some(WaypointOf::Refused(refused)),
+    }
 }
 
 fn admit(
     reads: &Reads,
     inputs: &Inputs,
     waypoint: Key,
+    serves: fn(Serves) -> bool,
     namespace: &Name,
     labels: &BTreeMap<String, String>,
 ) -> Result<Key, Refused> {
     let why = match inputs.waypoints.get(reads, &waypoint) {
         None => Refusal::NotReady,
-        Some(row) if !row.serves.services() => Refusal::UnsupportedTrafficType,
+        Some(row) if !serves(row.serves) => Refusal::UnsupportedTrafficType,
         Some(row) if row.allows.admits(&waypoint.namespace, namespace, labels) => return Ok(waypoint),
         Some(_) => Refusal::AttachmentDenied,
     };

@@ -4,15 +4,34 @@ use std::net::IpAddr;
 
 use proto::{Name, kubernetes};
 
-use super::name::{Key, ServiceKey};
+use super::{
+    name::{Key, ServiceKey},
+    protocol::Protocol,
+};
 use crate::derive::Row;
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Slice {
     pub(crate) service: ServiceKey,
-    /// Service port name → the port that endpoints listen on.
-    pub(crate) ports: Vec<(Name, u16)>,
+    pub(crate) ports: Vec<SlicePort>,
     pub(crate) endpoints: Vec<SliceEndpoint>,
+}
+
+/// A port that endpoints listen on.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct SlicePort {
+    /// The Service's name for it.
+    pub(crate) name: Name,
+    pub(crate) number: u16,
+    pub(crate) protocol: Protocol,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Bucket {
+    /// Slices of that service.
+    Service(ServiceKey),
+    /// Slices that name that pod.
+    Pod(Key),
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -27,11 +46,11 @@ pub(crate) struct SliceEndpoint {
 impl Row for Slice {
     const TABLE: &'static str = "slice";
     type Key = Key;
-    /// Its Service.
-    type Bucket = ServiceKey;
+    type Bucket = Bucket;
 
-    fn buckets(_key: &Key, row: &Self) -> Vec<ServiceKey> {
-        vec![row.service.clone()]
+    fn buckets(_key: &Key, row: &Self) -> Vec<Bucket> {
+        let pods = row.endpoints.iter().filter_map(|endpoint| endpoint.pod.clone()).map(Bucket::Pod);
+        pods.chain([Bucket::Service(row.service.clone())]).collect()
     }
 }
 
@@ -46,7 +65,11 @@ pub(crate) fn lower(object: &kubernetes::EndpointSlice) -> Option<Slice> {
     let ports = object.ports.iter().flatten().filter(|port| tcp(port.protocol.as_deref()));
     let ports = ports.filter_map(|port| {
         let number = u16::try_from(port.port?).ok()?;
-        Some((port.name.as_deref().unwrap_or_default().into(), number))
+        Some(SlicePort {
+            name: port.name.as_deref().unwrap_or_default().into(),
+            number,
+            protocol: Protocol::lower(port.app_protocol.as_deref(), port.name.as_deref()),
+        })
     });
     Some(Slice {
         service: ServiceKey::kubernetes(namespace, service),

@@ -16,7 +16,9 @@ pub(crate) const CANARY: &str = "istio.io/use-waypoint-canary";
 pub(crate) const CANARY_NAMESPACE: &str = "istio.io/use-waypoint-canary-namespace";
 /// On a Gateway: `service`, `workload`, `all` or `none`.
 pub(crate) const WAYPOINT_FOR: &str = "istio.io/waypoint-for";
-/// On the objects that a Gateway's controller made for it: which controller.
+/// On the objects that a Gateway's controller made for it: which Gateway.
+pub(crate) const GATEWAY_NAME: &str = "gateway.networking.k8s.io/gateway-name";
+/// On the same objects: which controller.
 pub(crate) const MANAGED: &str = "gateway.istio.io/managed";
 /// On a Pod, `enabled`: ambient captures its traffic, so it is reached through a tunnel.
 pub(crate) const REDIRECTION: &str = "ambient.istio.io/redirection";

@@ -49,12 +49,19 @@ pub(crate) struct ServiceKey {
 pub(crate) enum Origin {
     /// A Service of Kubernetes.
     Kubernetes,
+    /// A pod, dialled at its own address.
+    Pod,
 }
 
 impl ServiceKey {
     /// The Service of that name.
     pub(crate) fn kubernetes(namespace: &str, name: &str) -> Self {
         Self { namespace: namespace.into(), origin: Origin::Kubernetes, name: name.into() }
+    }
+
+    /// The pod of that name.
+    pub(crate) fn pod(key: &Key) -> Self {
+        Self { namespace: key.namespace.clone(), origin: Origin::Pod, name: key.name.clone() }
     }
 
     /// The object that declares it, within its kind.
@@ -66,6 +73,7 @@ impl ServiceKey {
     pub(crate) fn host(&self, cluster_domain: &str) -> String {
         match self.origin {
             Origin::Kubernetes => format!("{}.{}.svc.{cluster_domain}", self.name, self.namespace),
+            Origin::Pod => format!("{}.{}.pod.{cluster_domain}", self.name, self.namespace),
         }
     }
 }
@@ -81,6 +89,8 @@ impl fmt::Display for ServiceKey {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.origin {
             Origin::Kubernetes => write!(out, "{}/{}", self.namespace, self.name),
+            // No Service has a slash in its name.
+            Origin::Pod => write!(out, "{}/pods/{}", self.namespace, self.name),
         }
     }
 }

@@ -53,6 +53,13 @@ pub(crate) enum Serves {
 }
 
 impl Serves {
+    pub(crate) const fn workloads(self) -> bool {
+        match self {
+            Self::Workloads | Self::Both => true,
+            Self::Services | Self::Nothing => false,
+        }
+    }
+
     pub(crate) const fn services(self) -> bool {
         match self {
             Self::Services | Self::Both => true,

@@ -4,13 +4,23 @@ use std::net::IpAddr;
 
 use proto::{Name, kubernetes};
 
-use super::{identity::Identity, labels, name::Key};
+use super::{
+    identity::Identity,
+    labels::{self, Asked},
+    name::Key,
+    protocol::Protocol,
+};
 use crate::derive::Row;
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Workload {
     pub(crate) ips: Vec<IpAddr>,
     pub(crate) identity: Identity,
+    pub(crate) asked: Asked,
+    /// It is a proxy of a waypoint; a waypoint never sits in front of a waypoint.
+    pub(crate) of_a_waypoint: bool,
+    /// The TCP ports that its containers declare, and what they speak by name.
+    pub(crate) ports: Vec<(u16, Protocol)>,
     /// Ambient captures it: only HBONE reaches it, and it proves its identity there.
     pub(crate) captured: bool,
     /// The name of what owns it, as metrics and logs show it.
@@ -56,6 +66,9 @@ pub(crate) fn lower(object: &kubernetes::Pod) -> Option<Workload> {
             namespace: metadata.namespace.as_deref().unwrap_or_default().into(),
             service_account: spec.service_account_name.as_deref().unwrap_or("default").into(),
         },
+        asked: Asked::lower(metadata),
+        of_a_waypoint: labels::label(metadata, labels::GATEWAY_NAME).is_some(),
+        ports: ports(spec),
         captured: labels::annotation(metadata, labels::REDIRECTION) == Some("enabled"),
         name: workload_name.into(),
         app: first(&["service.istio.io/canonical-name", "app.kubernetes.io/name", "app"])
@@ -76,4 +89,18 @@ fn workload_name(object: &kubernetes::Pod) -> Option<&str> {
         return owner.name.strip_suffix(hash)?.strip_suffix('-');
     }
     Some(&owner.name)
+}
+
+fn ports(spec: &kubernetes::PodSpec) -> Vec<(u16, Protocol)> {
+    let declared = spec.containers.iter().flat_map(|container| container.ports.iter().flatten());
+    let tcp = declared.filter(|port| port.protocol.as_deref().is_none_or(|protocol| protocol == "TCP"));
+    let mut ports: Vec<_> = tcp
+        .filter_map(|port| {
+            let number = u16::try_from(port.container_port).ok().filter(|number| *number > 0)?;
+            Some((number, Protocol::lower(None, port.name.as_deref())))
+        })
+        .collect();
+    ports.sort_unstable();
+    ports.dedup_by_key(|(number, _)| *number);
+    ports
 }

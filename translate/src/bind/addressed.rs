@@ -1,0 +1,117 @@
+//! What callers can dial: services at their addresses, and pods at their own.
+//!
+//! A pod is dialled at every port that it declares, and at every port that a Service sends to it. It
+//! is looked at only if some waypoint takes traffic to it: most meshes have none that does.
+
+use std::{collections::BTreeMap, net::IpAddr, ops::Deref, sync::Arc};
+
+use super::waypoint_of::WaypointOf;
+use crate::{
+    derive::{Derived, Reads, Row, Table},
+    inputs::Inputs,
+    mesh::{
+        endpoint,
+        labels::Asked,
+        name::{Origin, ServiceKey},
+        protocol::Protocol,
+        service::{self, Service, ServicePort},
+    },
+};
+
+/// A pod as something to dial.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct DialledPod(Service);
+
+impl Row for DialledPod {
+    const TABLE: &'static str = "dialled pod";
+    type Key = ServiceKey;
+    type Bucket = service::Bucket;
+
+    fn buckets(key: &ServiceKey, row: &Self) -> Vec<service::Bucket> {
+        Service::buckets(key, &row.0)
+    }
+}
+
+impl Deref for DialledPod {
+    type Target = Service;
+
+    fn deref(&self) -> &Service {
+        &self.0
+    }
+}
+
+/// `None` for a pod that is gone, or that no waypoint takes traffic to.
+pub(crate) fn bind(
+    reads: &Reads,
+    inputs: &Inputs,
+    waypoint_of: &Derived<WaypointOf>,
+    key: &ServiceKey,
+) -> Option<DialledPod> {
+    waypoint_of.get(reads, key)?;
+    let workload = inputs.workloads.get(reads, &key.object())?;
+    let mut ports: BTreeMap<u16, Protocol> = workload.ports.iter().copied().collect();
+    for (_, slice) in inputs.slices.bucket(reads, &endpoint::Bucket::Pod(key.object())) {
+        for port in &slice.ports {
+            // What a Service says of a port counts; of several Services, any that says anything.
+            let known = ports.entry(port.number).or_insert(port.protocol);
+            *known = match (*known, port.protocol) {
+                (known, Protocol::Sniffed) => known,
+                (Protocol::Sniffed, said) => said,
+                (known, said) => known.min(said),
+            };
+        }
+    }
+    let ports = ports.into_iter();
+    let ports = ports.map(|(number, protocol)| ServicePort { number, name: "".into(), protocol }).collect();
+    Some(DialledPod(Service {
+        generation: None,
+        created: i64::MAX,
+        asked: Asked::default(),
+        of_a_waypoint: workload.of_a_waypoint,
+        vips: workload.ips.clone(),
+        ports,
+        publish_not_ready: false,
+        problems: Vec::new(),
+    }))
+}
+
+/// Services and pods as one table.
+#[derive(Clone, Copy)]
+pub(crate) struct Addressed<'t> {
+    pub(crate) services: &'t Table<Service>,
+    pub(crate) pods: &'t Table<DialledPod>,
+}
+
+impl<'t> Addressed<'t> {
+    pub(crate) fn get(self, reads: &Reads, key: &ServiceKey) -> Option<&'t Service> {
+        match key.origin {
+            Origin::Kubernetes => self.services.get(reads, key).map(Arc::as_ref),
+            Origin::Pod => self.pods.get(reads, key).map(|pod| &pod.0),
+        }
+    }
+
+    /// What is dialled at that address.
+    pub(crate) fn at(
+        self,
+        reads: &Reads,
+        ip: IpAddr,
+    ) -> impl Iterator<Item = (&'t ServiceKey, &'t Service)> + use<'t> {
+        let bucket = service::Bucket::Vip(ip);
+        let services = self.services.bucket(reads, &bucket).map(|(key, row)| (key, &**row));
+        let pods = self.pods.bucket(reads, &bucket).map(|(key, row)| (key, &row.0));
+        services.chain(pods)
+    }
+
+    /// For finding keys only.
+    pub(crate) fn known(self, key: &ServiceKey) -> Option<&'t Service> {
+        match key.origin {
+            Origin::Kubernetes => self.services.untracked().get(key).map(Arc::as_ref),
+            Origin::Pod => self.pods.untracked().get(key).map(|pod| &pod.0),
+        }
+    }
+
+    /// The keys that the current commit changed.
+    pub(crate) fn changed(self) -> impl Iterator<Item = &'t ServiceKey> {
+        self.services.changed().iter().chain(self.pods.changed())
+    }
+}
