@@ -92,7 +92,7 @@ fn a_kill_sends_nothing_to_an_envoy_that_is_up_to_date_and_traffic_does_not_noti
 
 #[test]
 fn certificates_rotate_without_a_dropped_connection() -> Result<()> {
-    let setup = shop().arguments(&["--certificate-lifetime", "6s"]);
+    let setup = shop().arguments(&["--certificate-lifetime", "8s"]);
     lab::test(&setup, async |lab| {
         let curl = lab.client("default", "curl")?;
         let drains = waypoint(lab)?.drains().await?;
