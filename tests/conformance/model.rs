@@ -132,7 +132,7 @@ impl World {
                 self.truth.remove(&key);
                 delta.removed.push((key.0, key.1.as_str().into()));
             } else {
-                self.set(&mut delta, key);
+                self.set(&mut delta, &key);
             }
         }
         // A route that names a cluster no longer there is moved by the same commit, as a mesh does.
@@ -142,7 +142,7 @@ impl World {
         });
         for (key, _) in dangling.map(|(key, version)| (key.clone(), *version)).collect::<Vec<_>>() {
             delta.set.retain(|set| (set.type_url, &*set.name) != (key.0, &key.1));
-            self.set(&mut delta, key);
+            self.set(&mut delta, &key);
         }
         // The names of a commit's routes are settled once its clusters are.
         for route in delta.set.iter().filter(|set| set.type_url == TypeUrl::Route) {
@@ -155,7 +155,7 @@ impl World {
         }
     }
 
-    fn set(&mut self, delta: &mut Delta, key: (TypeUrl, String)) {
+    fn set(&mut self, delta: &mut Delta, key: &(TypeUrl, String)) {
         self.version += 1;
         // Of a cluster that was rejected, or a route whose successor was, nothing can be said of order.
         if !matches!(key.0, TypeUrl::Cluster | TypeUrl::Route) && self.random.chance(10) {

@@ -34,7 +34,7 @@ use xds::{Authenticate, Cache, Client, Denied, Group, Limits, Observation, Peer,
 pub(super) const GROUP: &str = "ns/gateway";
 
 /// Patience for what must happen at all: far beyond what it takes, so that a busy machine passes.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Knows two tokens: `good`, and `brief` which expires within a moment. After a slash, any name.
 struct Tokens;

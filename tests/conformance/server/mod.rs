@@ -116,9 +116,9 @@ async fn a_client_that_does_not_read_costs_little_and_disturbs_nobody() {
     // 100 MB went by. What was made for the slow one is what fits into its window.
     let sent = |client: &str| -> usize {
         let seen = server.observations.lock();
-        let to_client = seen.iter().filter_map(|observation| match observation {
-            Observation::Sent { stream, bytes, .. } if *stream.client == *client => Some(*bytes),
-            _ => None,
+        let to_client = seen.iter().filter_map(|observation| {
+            let Observation::Sent { stream, bytes, .. } = observation else { return None };
+            (*stream.client == *client).then_some(*bytes)
         });
         to_client.sum()
     };

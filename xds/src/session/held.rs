@@ -116,3 +116,40 @@ impl Held {
 fn of_table(table: &Table, name: &str) -> State {
     table.get(name).map_or(State::Nothing, |resource| State::Version(resource.version))
 }
+
+#[cfg(test)]
+mod tests {
+    use proto::{Delta, TypeUrl};
+
+    use super::*;
+    use crate::Snapshot;
+
+    fn resource(name: &str, version: u64) -> Arc<Resource> {
+        let (type_url, body) = (TypeUrl::Cluster, bytes::Bytes::new());
+        Arc::new(Resource { type_url, name: name.into(), version: Version(version), wave: 0, body })
+    }
+
+    #[test]
+    fn a_client_that_has_everything_costs_nothing_per_resource() {
+        let set = (0..1_000).map(|n| resource(&n.to_string(), 1)).collect();
+        let first = Snapshot::first(&Delta { set, removed: Vec::new() }, 1);
+        let table = first.table(TypeUrl::Cluster);
+        let mut held = Held::default();
+        assert_eq!(held.lacks(table, |_| true).len(), 1_000);
+        for resource in table.iter() {
+            held.set(&resource.name, State::Version(resource.version));
+        }
+        held.rebase(table, |_| true);
+        assert_eq!(held.exceptions().count(), 0);
+
+        // What it does not have yet of the next table is an exception until it is sent.
+        let delta = Delta { set: vec![resource("7", 2)], removed: vec![(TypeUrl::Cluster, "8".into())] };
+        let second = first.after(&delta, 2).unwrap();
+        let table = second.table(TypeUrl::Cluster);
+        held.rebase(table, |_| true);
+        assert_eq!(held.get("7"), State::Version(Version(1)));
+        assert_eq!(held.get("8"), State::Version(Version(1)));
+        assert_eq!(held.exceptions().count(), 2);
+        assert_eq!(held.lacks(table, |_| true), [&resource("7", 2)]);
+    }
+}
