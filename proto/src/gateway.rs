@@ -1,6 +1,7 @@
 //! Gateway API objects, from the experimental channel: it has every field that the standard one
 //! has, so no field of a user's manifest is dropped before a slice could refuse it.
 
-pub use gateway_api::apis::experimental::{gateways, httproutes};
+pub use gateway_api::apis::experimental::{gateways, httproutes, referencegrants};
 pub use gateways::Gateway;
 pub use httproutes::HttpRoute;
+pub use referencegrants::ReferenceGrant;

@@ -80,6 +80,7 @@ kinds! {
     Pod(kubernetes::Pod) = "" ["v1"] "pods" true,
     Gateway(gateway::Gateway) = "gateway.networking.k8s.io" ["v1", "v1beta1"] "gateways" true,
     HTTPRoute(gateway::HttpRoute) = "gateway.networking.k8s.io" ["v1", "v1beta1"] "httproutes" true,
+    ReferenceGrant(gateway::ReferenceGrant) = "gateway.networking.k8s.io" ["v1", "v1beta1"] "referencegrants" true,
     AuthorizationPolicy(mesh_api::AuthorizationPolicy) = "security.istio.io" ["v1", "v1beta1"] "authorizationpolicies" true,
 }
 

@@ -87,6 +87,7 @@ impl Catalog {
                 Object::Service(_)
                 | Object::EndpointSlice(_)
                 | Object::HTTPRoute(_)
+                | Object::ReferenceGrant(_)
                 | Object::AuthorizationPolicy(_) => {}
             }
         }
@@ -107,6 +108,7 @@ impl Catalog {
                 | Object::Pod(_)
                 | Object::Gateway(_)
                 | Object::HTTPRoute(_)
+                | Object::ReferenceGrant(_)
                 | Object::AuthorizationPolicy(_) => {}
             }
         }

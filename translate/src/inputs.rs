@@ -7,6 +7,7 @@ use crate::{
     derive::{Table, Touched},
     mesh::{
         endpoint::{self, Slice},
+        grant::{self, Grant},
         name::Key,
         namespace::{self, Namespace},
         service::{self, Service},
@@ -26,6 +27,7 @@ pub(crate) struct Inputs {
     pub(crate) workloads: Table<Workload>,
     pub(crate) waypoints: Table<Waypoint>,
     pub(crate) routes: Table<Route>,
+    pub(crate) grants: Table<Grant>,
     pub(crate) authorizations: Table<Authorization>,
 }
 
@@ -47,13 +49,15 @@ impl Inputs {
     }
 
     fn begin(&mut self) {
-        let Self { namespaces, services, slices, workloads, waypoints, routes, authorizations } = self;
+        let Self { namespaces, services, slices, workloads, waypoints, routes, grants, authorizations } =
+            self;
         namespaces.begin();
         services.begin();
         slices.begin();
         workloads.begin();
         waypoints.begin();
         routes.begin();
+        grants.begin();
         authorizations.begin();
     }
 
@@ -69,6 +73,7 @@ impl Inputs {
             Object::Pod(object) => self.workloads.set(touched, key, workload::lower(object)),
             Object::Gateway(object) => self.waypoints.set(touched, key, waypoint::lower(object)),
             Object::HTTPRoute(object) => self.routes.set(touched, reference, Some(http::lower(object))),
+            Object::ReferenceGrant(object) => self.grants.set(touched, key, Some(grant::lower(object))),
             Object::AuthorizationPolicy(object) => {
                 self.authorizations.set(touched, key, Some(authorization::lower(object, settings)));
             }
@@ -84,6 +89,7 @@ impl Inputs {
             Kind::Pod => self.workloads.set(touched, key, None),
             Kind::Gateway => self.waypoints.set(touched, key, None),
             Kind::HTTPRoute => self.routes.set(touched, reference.clone(), None),
+            Kind::ReferenceGrant => self.grants.set(touched, key, None),
             Kind::AuthorizationPolicy => self.authorizations.set(touched, key, None),
         }
     }

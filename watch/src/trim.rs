@@ -49,6 +49,11 @@ pub fn trim(object: Object) -> Object {
             route.status = None;
             Object::HTTPRoute(Arc::new(route))
         }
+        Object::ReferenceGrant(grant) => {
+            let mut grant = Arc::unwrap_or_clone(grant);
+            trim_metadata(&mut grant.metadata);
+            Object::ReferenceGrant(Arc::new(grant))
+        }
         Object::AuthorizationPolicy(policy) => {
             let mut policy = Arc::unwrap_or_clone(policy);
             trim_metadata(&mut policy.metadata);

@@ -16,6 +16,7 @@ use crate::{
         backend::BackendRef,
         matches::HttpMatch,
         parent::{Parent, ParentRef},
+        rule::Route,
     },
 };
 
@@ -100,6 +101,7 @@ pub(crate) fn bind(
     key: &ObjectRef,
 ) -> Option<ResolvedRoute> {
     let route = inputs.routes.get(reads, key)?;
+    let referrer = Referrer { reads, inputs, key, route };
     let parents =
         route.parents.iter().filter_map(|parent| resolve_parent(reads, inputs, waypoint_of, parent));
     let parents = parents.collect();
@@ -111,7 +113,7 @@ pub(crate) fn bind(
             rule.backends
                 .iter()
                 .flatten()
-                .map(|backend| resolve_backend(reads, inputs, backend, &mut unresolved))
+                .map(|backend| referrer.resolve_backend(backend, &mut unresolved))
                 .collect(),
         )),
     });
@@ -165,20 +167,55 @@ fn resolve_parent(
     resolved(Ok(Attached { service: service.clone(), ports, waypoints }))
 }
 
-fn resolve_backend(
-    reads: &Reads,
-    inputs: &Inputs,
-    backend: &BackendRef,
-    unresolved: &mut Vec<Problem>,
-) -> Share {
-    let found = backend.service.clone().and_then(|(service, port)| {
-        let not_found =
-            |message| Problem { at: backend.at.clone(), reason: Reason::BackendNotFound, message };
-        let row = inputs.services.get(reads, &service);
-        let row = row.ok_or_else(|| not_found(format!("Service {service} was not found")))?;
-        row.port(port).ok_or_else(|| not_found(format!("Service {service} has no port {port}")))?;
-        Ok((service, port))
-    });
-    let backend_found = found.map_err(|problem| unresolved.push(problem)).ok();
-    Share { weight: backend.weight, backend: backend_found }
+/// Who refers to backends.
+struct Referrer<'t> {
+    reads: &'t Reads,
+    inputs: &'t Inputs,
+    key: &'t ObjectRef,
+    route: &'t Route,
+}
+
+impl Referrer<'_> {
+    fn resolve_backend(&self, backend: &BackendRef, unresolved: &mut Vec<Problem>) -> Share {
+        let problem = |reason, message| Problem { at: backend.at.clone(), reason, message };
+        let found = backend.service.clone().and_then(|(service, port)| {
+            // Before anything is said about a Service that is not the route's to know of.
+            if !self.may_refer_to(&service) {
+                let Self { key, .. } = self;
+                return Err(problem(
+                    Reason::RefNotPermitted,
+                    format!(
+                        "no ReferenceGrant in namespace {:?} lets a {} of namespace {:?} refer to Service {}",
+                        &*service.namespace,
+                        key.kind.name(),
+                        &*key.namespace,
+                        service.name
+                    ),
+                ));
+            }
+            let not_found = |message| problem(Reason::BackendNotFound, message);
+            let row = self.inputs.services.get(self.reads, &service);
+            let row = row.ok_or_else(|| not_found(format!("Service {service} was not found")))?;
+            row.port(port).ok_or_else(|| not_found(format!("Service {service} has no port {port}")))?;
+            Ok((service, port))
+        });
+        let backend_found = found.map_err(|problem| unresolved.push(problem)).ok();
+        Share { weight: backend.weight, backend: backend_found }
+    }
+
+    /// A consumer's route may lead to the very Service that its callers dialled: whoever could not
+    /// reach it before cannot reach it now. GEP-1426: "if a mesh implementation *does* expose the
+    /// ability to access a broader scope than would otherwise be reachable, then `ReferenceGrant`
+    /// must be used"; anything but the parent is such a scope behind a waypoint, which proves its
+    /// own identity to backends and not the caller's.
+    fn may_refer_to(&self, service: &ServiceKey) -> bool {
+        let Self { reads, inputs, key, route } = self;
+        let is_parent = |parent: &ParentRef| match &parent.parent {
+            Parent::Service { service: parent, .. } => parent == service,
+            Parent::Refused(_) | Parent::Foreign => false,
+        };
+        service.namespace == key.namespace
+            || route.parents.iter().any(is_parent)
+            || inputs.grants.bucket(reads, &service.namespace).any(|(_, grant)| grant.permits(key, service))
+    }
 }

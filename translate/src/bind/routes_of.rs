@@ -1,7 +1,12 @@
 //! How requests to a service port are routed, behind its waypoint: the matches in the order in which
 //! they are tried, each with where it leads.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use proto::{Name, ObjectRef};
 
 use super::{
     addressed::Addressed,
@@ -20,7 +25,10 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct RoutesOf {
     pub(crate) protocol: Protocol,
-    /// In the order of precedence. What none of them matches is not found.
+    /// Routes of consumers: each group is for the callers of its own namespace, and they are asked
+    /// for no other group.
+    pub(crate) consumers: Vec<(Name, Vec<Routed>)>,
+    /// Everybody else's, in the order of precedence. What none of them matches is not found.
     pub(crate) routes: Vec<Routed>,
 }
 
@@ -35,8 +43,9 @@ pub(crate) struct Routed {
 impl RoutesOf {
     /// The service ports that requests may end at.
     fn backends(&self, own: &PortKey) -> BTreeSet<(ServiceKey, u16)> {
-        let named =
-            self.routes.iter().flat_map(|routed| &routed.forward.0).filter_map(|share| share.backend.clone());
+        let consumers = self.consumers.iter().flat_map(|(_, routes)| routes);
+        let routes = consumers.chain(&self.routes);
+        let named = routes.flat_map(|routed| &routed.forward.0).filter_map(|share| share.backend.clone());
         // What turns out not to be HTTP is not routed.
         let unrouted = match self.protocol {
             Protocol::Tcp | Protocol::Sniffed => Some((own.service.clone(), own.port)),
@@ -71,37 +80,47 @@ pub(crate) fn bind(
     }
     let protocol = addressed.get(reads, &key.service)?.port(key.port)?.protocol;
     if !protocol.may_be_http() {
-        return Some(RoutesOf { protocol, routes: Vec::new() });
+        return Some(RoutesOf { protocol, consumers: Vec::new(), routes: Vec::new() });
     }
-    let mut routes = Vec::new();
-    let mut attached = false;
+    // GEP-1426: "Requests from a namespace with consumer routes will utilize the (possibly merged)
+    // set of routes in the consumer namespace. Requests from other namespaces will utilize the
+    // (possibly merged) set of routes in the producer namespace." So a group stands alone: what no
+    // rule of it matches is not found, whatever the producer's routes say.
+    let mut groups: BTreeMap<Name, Vec<(Precedence, Routed)>> = BTreeMap::new();
     for (name, route) in resolved.bucket(reads, &Bucket::Service(key.service.clone())) {
-        let parents = route.parents.iter().filter_map(|parent| parent.attached.as_ref().ok());
-        if !parents
-            .into_iter()
-            .any(|parent| parent.service == key.service && parent.ports.contains(&key.port))
-        {
-            continue;
-        }
-        attached = true;
-        for (index, rule) in route.rules.iter().enumerate() {
-            for (nth, found) in rule.matches.iter().enumerate() {
-                routes.push((
-                    Precedence::of(found, route.created, name, index, nth),
-                    Routed {
-                        name: format!("{}/{}/{}", name.namespace, name.name, rule.name),
-                        found: found.clone(),
-                        forward: Arc::clone(&rule.forward),
-                    },
-                ));
-            }
+        let mut parents = route.parents.iter().filter_map(|parent| parent.attached.as_ref().ok());
+        if parents.any(|parent| parent.service == key.service && parent.ports.contains(&key.port)) {
+            groups.entry(name.namespace.clone()).or_default().extend(routed(name, route));
         }
     }
-    if !attached {
-        return Some(RoutesOf { protocol, routes: vec![default(key)] });
+    let producers = groups.remove(&key.service.namespace);
+    Some(RoutesOf {
+        protocol,
+        consumers: groups.into_iter().map(|(namespace, routes)| (namespace, in_order(routes))).collect(),
+        routes: producers.map_or_else(|| vec![default(key)], in_order),
+    })
+}
+
+fn routed(name: &ObjectRef, route: &ResolvedRoute) -> Vec<(Precedence, Routed)> {
+    let mut routes = Vec::new();
+    for (index, rule) in route.rules.iter().enumerate() {
+        for (nth, found) in rule.matches.iter().enumerate() {
+            routes.push((
+                Precedence::of(found, route.created, name, index, nth),
+                Routed {
+                    name: format!("{}/{}/{}", name.namespace, name.name, rule.name),
+                    found: found.clone(),
+                    forward: Arc::clone(&rule.forward),
+                },
+            ));
+        }
     }
+    routes
+}
+
+fn in_order(mut routes: Vec<(Precedence, Routed)>) -> Vec<Routed> {
     routes.sort_by(|one, other| one.0.cmp(&other.0));
-    Some(RoutesOf { protocol, routes: routes.into_iter().map(|(_, routed)| routed).collect() })
+    routes.into_iter().map(|(_, routed)| routed).collect()
 }
 
 /// Without routes, all requests go to the service that was asked.

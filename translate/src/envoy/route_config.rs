@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use proto::{
-    TypeUrl,
+    Name, TypeUrl,
     envoy::{
         BoolValue, RouteConfiguration, UInt32Value, core, http_rbac, matcher, rbac, route, seconds,
         string_struct,
@@ -15,6 +15,7 @@ use proto::{
 use super::{
     connect_terminate::{L4_ALLOW, L4_DENY, l4},
     extension::{metadata, typed},
+    filter_state::PEER_PRINCIPAL,
     main_internal::{self, DISPATCH_HEADER, SERVICE_FILTERS, service_filters},
     sniffed,
 };
@@ -69,6 +70,10 @@ impl Emit for PortConfig {
         let protocol = self.routes.protocol;
         let mut routes = vec![self.tunnel(key, settings)];
         if protocol.may_be_http() {
+            for (namespace, consumer) in &self.routes.consumers {
+                let whole = consumer.iter().map(|routed| request(routed, settings, key)).chain([not_found()]);
+                routes.extend(whole.map(|route| for_callers_of(namespace, route, settings)));
+            }
             routes.extend(self.routes.routes.iter().map(|routed| request(routed, settings, key)));
             // What no rule matches is judged first like everything else, and then not found.
             routes.push(not_found());
@@ -170,6 +175,22 @@ fn request(routed: &Routed, settings: &Settings, key: &PortKey) -> route::Route 
         action: Some(forward(&routed.forward, settings, key)),
         ..route::Route::default()
     }
+}
+
+/// The route, for the callers of that namespace only. Who calls is what the tunnel's certificate
+/// says: nothing that a request carries has a say in it.
+fn for_callers_of(namespace: &Name, mut route: route::Route, settings: &Settings) -> route::Route {
+    if let Some(found) = &mut route.r#match {
+        let identities = Pattern::Prefix(format!("spiffe://{}/ns/{namespace}/sa/", settings.trust_domain));
+        found.filter_state.push(matcher::FilterStateMatcher {
+            key: PEER_PRINCIPAL.to_owned(),
+            matcher: Some(matcher::filter_state_matcher::Matcher::StringMatch(authorization::string(
+                &identities,
+                false,
+            ))),
+        });
+    }
+    route
 }
 
 fn forward(forward: &Forward, settings: &Settings, key: &PortKey) -> route::route::Action {

@@ -38,14 +38,6 @@ pub(crate) fn lower(spec: &HttpRouteRulesBackendRefs, route_namespace: &Name, at
             Reason::UnsupportedValue,
             "filters of a backend are not supported yet; its share of requests gets 500".to_owned(),
         )
-    } else if namespace != &**route_namespace {
-        problem(
-            "namespace",
-            Reason::RefNotPermitted,
-            format!(
-                "a Service in namespace {namespace:?} needs a ReferenceGrant there, and those are not read yet"
-            ),
-        )
     } else if let Some(Ok(port)) = port {
         Ok((ServiceKey::kubernetes(namespace, name), port))
     } else {

@@ -37,12 +37,6 @@ pub(crate) fn lower(spec: &HttpRouteParentRefs, route_namespace: &Name, at: Fiel
         Parent::Refused(Problem { at: at.field(field), reason: Reason::UnsupportedValue, message })
     };
     let parent = match (group, kind.as_deref().unwrap_or("Gateway")) {
-        ("" | "core", "Service") if namespace != &**route_namespace => refused(
-            "namespace",
-            format!(
-                "a route in another namespace than its Service ({namespace:?}) is not supported yet; move the route there"
-            ),
-        ),
         ("" | "core", "Service") => match port.map(u16::try_from) {
             Some(Err(_)) => refused("port", "the port is not in 1..65535".to_owned()),
             None => Parent::Service {

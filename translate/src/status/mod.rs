@@ -126,7 +126,7 @@ fn derive(reads: &Reads, inputs: &Inputs, bindings: &Bindings, object: &ObjectRe
         Kind::Service => service::of(reads, inputs, waypoint_of, &key.into()),
         Kind::HTTPRoute => route::of(reads, resolved_routes, waypoint_of, object),
         Kind::AuthorizationPolicy => policy::of(reads, inputs, waypoint_of, &key),
-        Kind::Namespace | Kind::EndpointSlice | Kind::Pod => None,
+        Kind::Namespace | Kind::EndpointSlice | Kind::Pod | Kind::ReferenceGrant => None,
     }
 }
 
@@ -137,7 +137,7 @@ fn exists(inputs: &Inputs, object: &ObjectRef) -> bool {
         Kind::Service => inputs.services.untracked().contains_key(&key.into()),
         Kind::HTTPRoute => inputs.routes.untracked().contains_key(object),
         Kind::AuthorizationPolicy => inputs.authorizations.untracked().contains_key(&key),
-        Kind::Namespace | Kind::EndpointSlice | Kind::Pod => false,
+        Kind::Namespace | Kind::EndpointSlice | Kind::Pod | Kind::ReferenceGrant => false,
     }
 }
 
