@@ -15,7 +15,7 @@ use crate::{
     derive::{Derived, Reads, Touched},
     emit::{self, Emit},
     envoy::{
-        assignment::Assignment,
+        assignment::{Assignment, SniffedAssignment},
         cluster::{ServiceCluster, SniffedCluster},
         infrastructure::{self, Infrastructure},
         route_config::PortConfig,
@@ -38,6 +38,7 @@ pub(crate) struct Resources {
     assignments: Derived<Assignment>,
     scopes: Derived<Scope>,
     sniffed: Derived<SniffedCluster>,
+    sniffed_assignments: Derived<SniffedAssignment>,
 }
 
 impl Resources {
@@ -48,7 +49,7 @@ impl Resources {
         bindings: &Bindings,
         settings: &Settings,
     ) {
-        let Self { infrastructure, configs, clusters, endpoints_of, assignments, scopes, sniffed } = self;
+        let Self { infrastructure, configs, clusters, endpoints_of, assignments, scopes, .. } = self;
         let Bindings { waypoint_of, pods: _, resolved_routes: _, routes_of, policies_of } = bindings;
         let addressed = bindings.addressed(inputs);
 
@@ -123,8 +124,13 @@ impl Resources {
             |key| is_dialled(addressed, waypoint_of, key),
             |reads, key| scope(reads, addressed, waypoint_of, key),
         );
-        let scopes = &*scopes;
+        self.update_sniffed(touched, bindings);
+    }
 
+    /// For the ports that do not say what they speak: where what is not HTTP goes.
+    fn update_sniffed(&mut self, touched: &mut Touched, bindings: &Bindings) {
+        let Self { scopes, endpoints_of, sniffed, sniffed_assignments, .. } = self;
+        let Bindings { routes_of, policies_of, .. } = bindings;
         sniffed.update(
             touched,
             scopes.changed().iter().cloned(),
@@ -137,11 +143,31 @@ impl Resources {
                 (protocol == Protocol::Sniffed && !policies.needs_http()).then_some(SniffedCluster { port })
             },
         );
+        let sniffed = &*sniffed;
+        sniffed_assignments.update(
+            touched,
+            sniffed.changed().iter().cloned(),
+            |key| sniffed.untracked().contains_key(key),
+            |reads, key| {
+                let port = sniffed.get(reads, key)?.port.clone();
+                let endpoints = endpoints_of.get(reads, &(port.service, port.port))?;
+                Some(SniffedAssignment { endpoints: Arc::clone(endpoints) })
+            },
+        );
     }
 
     /// What the last update moved.
     pub(crate) fn moved(&self, settings: &Settings) -> BTreeMap<Audience, Delta> {
-        let Self { infrastructure, configs, clusters, endpoints_of: _, assignments, scopes, sniffed } = self;
+        let Self {
+            infrastructure,
+            configs,
+            clusters,
+            endpoints_of: _,
+            assignments,
+            scopes,
+            sniffed,
+            sniffed_assignments,
+        } = self;
         let mut moved = Moved { settings, deltas: BTreeMap::new() };
         for waypoint in infrastructure.changed() {
             let delta = moved.delta(waypoint);
@@ -156,6 +182,7 @@ impl Resources {
         moved.add(clusters);
         moved.add(sniffed);
         moved.add(assignments);
+        moved.add(sniffed_assignments);
         moved.add(scopes);
         moved.add(configs);
         moved.deltas
@@ -163,7 +190,16 @@ impl Resources {
 
     /// How many rows the last update computed.
     pub(crate) fn computed(&self) -> usize {
-        let Self { infrastructure, configs, clusters, endpoints_of, assignments, scopes, sniffed } = self;
+        let Self {
+            infrastructure,
+            configs,
+            clusters,
+            endpoints_of,
+            assignments,
+            scopes,
+            sniffed,
+            sniffed_assignments,
+        } = self;
         infrastructure.computed()
             + configs.computed()
             + clusters.computed()
@@ -171,6 +207,7 @@ impl Resources {
             + assignments.computed()
             + scopes.computed()
             + sniffed.computed()
+            + sniffed_assignments.computed()
     }
 }
 

@@ -8,6 +8,7 @@ use proto::{
 };
 
 use super::{
+    cluster::SniffedCluster,
     connect_originate::{DESTINATION, NAME as CONNECT_ORIGINATE, TUNNEL},
     extension::{internal_address, metadata, socket_address},
 };
@@ -15,7 +16,7 @@ use crate::{
     bind::endpoints_of::{Endpoint, EndpointsOf},
     derive::Row,
     emit::Emit,
-    mesh::name::{Key, PortKey},
+    mesh::name::{AddressKey, Key, PortKey},
     settings::Settings,
 };
 
@@ -48,16 +49,54 @@ impl Emit for Assignment {
     }
 
     fn emit(&self, key: &PortKey, settings: &Settings) -> ClusterLoadAssignment {
-        let endpoints = self.endpoints.0.iter().map(|one| lb_endpoint(one, &settings.trust_domain)).collect();
-        ClusterLoadAssignment {
-            cluster_name: Self::name(key, settings),
-            endpoints: vec![endpoint::LocalityLbEndpoints {
-                lb_endpoints: endpoints,
-                load_balancing_weight: Some(UInt32Value { value: 1 }),
-                ..endpoint::LocalityLbEndpoints::default()
-            }],
-            ..ClusterLoadAssignment::default()
-        }
+        assignment(Self::name(key, settings), &self.endpoints, settings)
+    }
+}
+
+/// The same endpoints once more, for what is not HTTP behind a port that does not say. Endpoints have
+/// the name of their cluster: Envoy keeps a cluster warming until something of that name comes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct SniffedAssignment {
+    pub(crate) endpoints: Arc<EndpointsOf>,
+}
+
+impl Row for SniffedAssignment {
+    const TABLE: &'static str = "sniffed assignment";
+    type Key = AddressKey;
+    type Bucket = ();
+
+    fn buckets(_key: &AddressKey, _row: &Self) -> Vec<()> {
+        Vec::new()
+    }
+}
+
+impl Emit for SniffedAssignment {
+    const TYPE: TypeUrl = TypeUrl::Endpoint;
+    type Message = ClusterLoadAssignment;
+
+    fn waypoint(key: &AddressKey) -> &Key {
+        &key.waypoint
+    }
+
+    fn name(key: &AddressKey, settings: &Settings) -> String {
+        SniffedCluster::name(key, settings)
+    }
+
+    fn emit(&self, key: &AddressKey, settings: &Settings) -> ClusterLoadAssignment {
+        assignment(Self::name(key, settings), &self.endpoints, settings)
+    }
+}
+
+fn assignment(cluster_name: String, endpoints: &EndpointsOf, settings: &Settings) -> ClusterLoadAssignment {
+    let endpoints = endpoints.0.iter().map(|one| lb_endpoint(one, &settings.trust_domain)).collect();
+    ClusterLoadAssignment {
+        cluster_name,
+        endpoints: vec![endpoint::LocalityLbEndpoints {
+            lb_endpoints: endpoints,
+            load_balancing_weight: Some(UInt32Value { value: 1 }),
+            ..endpoint::LocalityLbEndpoints::default()
+        }],
+        ..ClusterLoadAssignment::default()
     }
 }
 

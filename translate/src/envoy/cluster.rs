@@ -58,15 +58,12 @@ impl Emit for ServiceCluster {
     fn emit(&self, key: &PortKey, settings: &Settings) -> Cluster {
         let name = Self::name(key, settings);
         let http = self.protocol.may_be_http().then(|| (HTTP_OPTIONS.to_owned(), pack(&as_downstream())));
-        Cluster {
-            typed_extension_protocol_options: http.into_iter().collect(),
-            ..by_endpoints(name, String::new())
-        }
+        Cluster { typed_extension_protocol_options: http.into_iter().collect(), ..by_endpoints(name) }
     }
 }
 
-/// The cluster for what is not HTTP behind a port that does not say: it shares the endpoints of the
-/// port's own cluster, and is found by the address that was dialled.
+/// The cluster for what is not HTTP behind a port that does not say: it has the endpoints of the port's
+/// own cluster, and is found by the address that was dialled.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct SniffedCluster {
     pub(crate) port: PortKey,
@@ -95,11 +92,11 @@ impl Emit for SniffedCluster {
     }
 
     fn emit(&self, key: &AddressKey, settings: &Settings) -> Cluster {
-        by_endpoints(Self::name(key, settings), self.port.cluster_name(&settings.cluster_domain))
+        by_endpoints(Self::name(key, settings))
     }
 }
 
-fn by_endpoints(name: String, service_name: String) -> Cluster {
+fn by_endpoints(name: String) -> Cluster {
     let host = |name: &str| internal_upstream_transport::MetadataValueSource {
         kind: Some(metadata::MetadataKind {
             kind: Some(metadata::metadata_kind::Kind::Host(metadata::metadata_kind::Host {})),
@@ -119,7 +116,7 @@ fn by_endpoints(name: String, service_name: String) -> Cluster {
         )),
         eds_cluster_config: Some(cluster::cluster::EdsClusterConfig {
             eds_config: Some(ads()),
-            service_name,
+            ..Default::default()
         }),
         connect_timeout: Some(seconds(10)),
         lb_policy: cluster::cluster::LbPolicy::LeastRequest.into(),
