@@ -4,7 +4,9 @@
 
 mod admission;
 mod changes;
+mod corpus;
 mod demo;
+mod flips;
 mod shop;
 mod survival;
 mod tunnels;

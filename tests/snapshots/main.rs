@@ -1,14 +1,15 @@
 //! Snapshots: manifests in; resources, statuses and what moved out. One claim a case, and the oracle
 //! over all of them: incremental equals from-scratch.
 
-mod case;
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this target is a test")]
+
 mod mesh_state;
 mod oracle;
 mod render;
 
 use std::path::Path;
 
-use case::Case;
+use tests::case::{self, Case};
 use translate::{Bind, Mesh, Settings};
 
 fn root() -> &'static Path {
@@ -22,7 +23,7 @@ fn settings() -> Settings {
 /// Every case, compared with the file beside it. All of them are compared before the test fails.
 #[test]
 fn every_case_moves_what_its_snapshot_says() {
-    let cases = case::all(root());
+    let cases = case::all(root()).unwrap();
     assert!(cases.len() > 15, "the cases are not where they are expected");
     let mut failed = Vec::new();
     for case in cases {
@@ -43,15 +44,12 @@ fn every_case_moves_what_its_snapshot_says() {
 /// The claim, then for each step what moved and nothing else.
 fn story(case: &Case) -> String {
     let mut mesh = Mesh::new(settings());
-    mesh.commit(case.defaults.iter().cloned());
+    mesh.commit(case.defaults.iter().map(|edit| edit.change.clone()));
     let mut told = format!("{}\n", case.claim);
     for step in &case.steps {
-        let commit = mesh.commit(step.changes.iter().cloned());
-        told.push_str(&format!(
-            "\n== {}\n{}",
-            step.name,
-            render::commit(&commit, case.name == "infrastructure")
-        ));
+        let commit = mesh.commit(step.changes());
+        let moved = render::commit(&commit, case.name == "infrastructure");
+        told.extend(["\n== ", &step.name, "\n", &moved]);
     }
     told
 }

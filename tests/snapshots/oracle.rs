@@ -6,10 +6,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proto::{Object, ObjectRef, TypeUrl, envoy, render_any};
+use tests::case;
 use translate::{Change, Mesh};
 
 use crate::{
-    case,
     mesh_state::{ResourceKey, State},
     root, settings,
 };
@@ -28,10 +28,10 @@ impl Walk {
 
 fn corpus() -> Vec<Object> {
     let mut objects: Vec<Object> = Vec::new();
-    for case in case::all(root()) {
-        let changes = case.defaults.into_iter().chain(case.steps.into_iter().flat_map(|step| step.changes));
-        for change in changes {
-            if let Change::Set(object) = change
+    for case in case::all(root()).unwrap() {
+        let edits = case.defaults.into_iter().chain(case.steps.into_iter().flat_map(|step| step.edits));
+        for edit in edits {
+            if let Change::Set(object) = edit.change
                 && !objects.contains(&object)
             {
                 objects.push(object);

@@ -12,10 +12,12 @@
 
 pub mod backend;
 pub mod caller;
+pub mod case;
 pub mod catalog;
 pub mod demo;
 pub mod envoy_binary;
 pub mod exchange;
+pub mod grpc;
 pub mod hbone;
 pub mod identity;
 pub mod lab;

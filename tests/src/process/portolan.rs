@@ -2,6 +2,7 @@
 
 use std::{
     env, fs,
+    io::{Read, Seek, SeekFrom},
     net::SocketAddr,
     path::{Path, PathBuf},
     process::Command,
@@ -119,6 +120,12 @@ impl Portolan {
         Ok(log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
     }
 
+    /// What it logs from now on.
+    pub fn follow(&self) -> Result<Follower> {
+        let log = self.log();
+        Ok(Follower { read: fs::metadata(&log)?.len(), log })
+    }
+
     /// Waits until `wanted` of the events after the first `skip` is found, and gives it.
     pub async fn event(&self, what: &str, skip: usize, wanted: impl Fn(&Value) -> bool) -> Result<Value> {
         let found = async || Ok(self.events()?.into_iter().skip(skip).find(|event| wanted(event)));
@@ -137,6 +144,28 @@ impl Portolan {
 
     fn log(&self) -> PathBuf {
         self.options.scratch.join("portolan.log")
+    }
+}
+
+/// A reader of the log that remembers how far it has read, for tests that make thousands of lines.
+#[derive(Clone, Debug)]
+pub struct Follower {
+    log: PathBuf,
+    read: u64,
+}
+
+impl Follower {
+    /// What was logged since the last look; lines that are not JSON are left out.
+    pub fn events(&mut self) -> Result<Vec<Value>> {
+        let mut file = fs::File::open(&self.log)?;
+        file.seek(SeekFrom::Start(self.read))?;
+        let mut text = Vec::new();
+        file.read_to_end(&mut text)?;
+        // A line that is still being written is read the next time.
+        let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        self.read += whole as u64;
+        let lines = text[..whole].split(|byte| *byte == b'\n');
+        Ok(lines.filter_map(|line| serde_json::from_slice(line).ok()).collect())
     }
 }
 
