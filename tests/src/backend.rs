@@ -13,8 +13,8 @@ use std::{
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
-use http::Response;
-use http_body_util::{BodyExt, Full};
+use http::{Response, header::CONTENT_TYPE};
+use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo},
@@ -28,6 +28,8 @@ use tokio::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::grpc;
+
 /// What a server-first backend says to whoever connects.
 pub const BANNER: &str = "220 the backend speaks first\r\n";
 
@@ -35,7 +37,8 @@ pub const BANNER: &str = "220 the backend speaks first\r\n";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
     /// HTTP/1.1 and HTTP/2 on one port. The answer is a JSON object: the backend's `name`, and the
-    /// `method`, `path`, `version`, `authority` and `headers` of the request as they arrived.
+    /// `method`, `path`, `version`, `authority` and `headers` of the request as they arrived. A gRPC call
+    /// of any service and method is answered with one message that is the same object.
     Http,
     /// Sends back what it receives.
     Echo,
@@ -128,7 +131,7 @@ async fn http(stream: TcpStream, name: Arc<str>, seen: Arc<Counters>) -> Result<
 async fn answer(
     name: Arc<str>,
     request: http::Request<Incoming>,
-) -> Result<Response<Full<Bytes>>, Infallible> {
+) -> Result<Response<UnsyncBoxBody<Bytes, Infallible>>, Infallible> {
     let (parts, body) = request.into_parts();
     // The request is read to its end before the answer, so that keep-alive connections stay in step.
     let body = body.collect().await.map(|body| body.to_bytes().len()).unwrap_or_default();
@@ -146,9 +149,15 @@ async fn answer(
         "headers": headers,
         "body": body,
     });
-    let mut response = Response::new(Full::new(Bytes::from(seen.to_string())));
-    let json = http::HeaderValue::from_static("application/json");
-    response.headers_mut().insert(http::header::CONTENT_TYPE, json);
+    let is_grpc = parts.headers.get(CONTENT_TYPE).is_some_and(grpc::is_content_type);
+    let (body, content_type) = if is_grpc {
+        let message = Full::new(grpc::frame(seen.to_string().as_bytes()));
+        (message.with_trailers(async { Some(Ok(grpc::ok())) }).boxed_unsync(), grpc::CONTENT_TYPE)
+    } else {
+        (Full::new(Bytes::from(seen.to_string())).boxed_unsync(), "application/json")
+    };
+    let mut response = Response::new(body);
+    response.headers_mut().insert(CONTENT_TYPE, http::HeaderValue::from_static(content_type));
     Ok(response)
 }
 
