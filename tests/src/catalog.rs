@@ -66,50 +66,33 @@ impl Catalog {
         Ok(Self::of(&objects))
     }
 
+    // `if let` instead of `match`: a kind that control planes learn to read is none of a client's business.
     fn of(objects: &[Object]) -> Self {
         let mut catalog = Self::default();
         let mut namespaces = BTreeMap::new();
         for object in objects {
-            let key = key(object);
-            match object {
-                Object::Namespace(namespace) => drop(namespaces.insert(
-                    namespace.metadata.name.clone().unwrap_or_default(),
-                    namespace.metadata.labels.clone().unwrap_or_default(),
-                )),
-                Object::Pod(pod) => catalog.pods.extend(read_pod(pod).map(|pod| (key, pod))),
-                Object::Gateway(gateway) => {
-                    let address =
-                        gateway.spec.addresses.iter().flatten().find_map(|address| {
-                            address.value.as_deref().and_then(|value| value.parse().ok())
-                        });
-                    catalog.gateways.extend(address.map(|address| (key, address)));
-                }
-                Object::Service(_)
-                | Object::EndpointSlice(_)
-                | Object::HTTPRoute(_)
-                | Object::ReferenceGrant(_)
-                | Object::AuthorizationPolicy(_) => {}
+            if let Object::Namespace(namespace) = object {
+                let name = namespace.metadata.name.clone().unwrap_or_default();
+                namespaces.insert(name, namespace.metadata.labels.clone().unwrap_or_default());
+            }
+            if let Object::Pod(pod) = object {
+                catalog.pods.extend(read_pod(pod).map(|pod| (key(object), pod)));
+            }
+            if let Object::Gateway(gateway) = object {
+                let addresses = gateway.spec.addresses.iter().flatten();
+                let address = addresses
+                    .filter_map(|address| address.value.as_deref())
+                    .find_map(|value| value.parse().ok());
+                catalog.gateways.extend(address.map(|address| (key(object), address)));
             }
         }
         for object in objects {
-            match object {
-                Object::Service(service) => {
-                    let namespace = service.metadata.namespace.clone().unwrap_or_default();
-                    let address = service.spec.as_ref().and_then(|spec| spec.cluster_ip.as_deref());
-                    let address = address.and_then(|address| address.parse().ok());
-                    let service_labels = service.metadata.labels.clone().unwrap_or_default();
-                    let namespace_labels = namespaces.get(&namespace);
-                    let waypoint = waypoint_of(&namespace, &[Some(&service_labels), namespace_labels]);
-                    let service = address.map(|address| Service { address, waypoint });
-                    catalog.services.extend(service.map(|service| (key(object), service)));
-                }
-                Object::EndpointSlice(slice) => catalog.serve(slice),
-                Object::Namespace(_)
-                | Object::Pod(_)
-                | Object::Gateway(_)
-                | Object::HTTPRoute(_)
-                | Object::ReferenceGrant(_)
-                | Object::AuthorizationPolicy(_) => {}
+            if let Object::Service(service) = object {
+                let service = read_service(service, &namespaces);
+                catalog.services.extend(service.map(|service| (key(object), service)));
+            }
+            if let Object::EndpointSlice(slice) = object {
+                catalog.serve(slice);
             }
         }
         catalog
@@ -214,6 +197,16 @@ fn read_pod(pod: &kubernetes::Pod) -> Option<Pod> {
             })
             .collect(),
     })
+}
+
+fn read_service(
+    service: &kubernetes::Service,
+    namespaces: &BTreeMap<String, BTreeMap<String, String>>,
+) -> Option<Service> {
+    let namespace = service.metadata.namespace.clone().unwrap_or_default();
+    let address = service.spec.as_ref()?.cluster_ip.as_deref()?.parse().ok()?;
+    let labels = [service.metadata.labels.as_ref(), namespaces.get(&namespace)];
+    Some(Service { address, waypoint: waypoint_of(&namespace, &labels) })
 }
 
 /// What a port speaks, by the convention for port names: `tcp-banner` speaks first, `tcp` echoes, all others HTTP.
