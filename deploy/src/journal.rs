@@ -106,8 +106,12 @@ fn conditions(status: &Status) -> impl Iterator<Item = (&str, &Condition)> {
     own.chain(parents).chain(listeners)
 }
 
-/// Gateway API has conditions that are good news when they hold, and these, which are bad news.
+/// Gateway API has conditions that are good news when they hold, and these, which are bad news. An
+/// object that holds only in part is one too, whatever the condition is called: part of it failed closed.
 fn is_problem(condition: &Condition) -> bool {
+    if matches!(condition.reason, "PartiallyInvalid" | "ListenersNotValid") {
+        return true;
+    }
     match condition.kind {
         "Conflicted" | "OverlappingTLSConfig" | "PartiallyInvalid" => condition.truth == Truth::True,
         _ => condition.truth == Truth::False,
@@ -127,6 +131,8 @@ mod tests {
         assert!(is_problem(&condition("Accepted", Truth::False)));
         assert!(is_problem(&condition("PartiallyInvalid", Truth::True)));
         assert!(!is_problem(&condition("Accepted", Truth::True)));
+        let partly = Condition { reason: "PartiallyInvalid", ..condition("WaypointAccepted", Truth::True) };
+        assert!(is_problem(&partly));
         assert!(!is_problem(&condition("Programmed", Truth::Unknown)));
         assert!(!is_problem(&condition("Conflicted", Truth::False)));
     }
