@@ -80,6 +80,8 @@ kinds! {
     Pod(kubernetes::Pod) = "" ["v1"] "pods" true,
     Gateway(gateway::Gateway) = "gateway.networking.k8s.io" ["v1", "v1beta1"] "gateways" true,
     HTTPRoute(gateway::HttpRoute) = "gateway.networking.k8s.io" ["v1", "v1beta1"] "httproutes" true,
+    GRPCRoute(gateway::GrpcRoute) = "gateway.networking.k8s.io" ["v1"] "grpcroutes" true,
+    TCPRoute(gateway::TcpRoute) = "gateway.networking.k8s.io" ["v1alpha2", "v1"] "tcproutes" true,
     ReferenceGrant(gateway::ReferenceGrant) = "gateway.networking.k8s.io" ["v1", "v1beta1"] "referencegrants" true,
     AuthorizationPolicy(mesh_api::AuthorizationPolicy) = "security.istio.io" ["v1", "v1beta1"] "authorizationpolicies" true,
 }

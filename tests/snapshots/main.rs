@@ -5,6 +5,7 @@
 
 mod mesh_state;
 mod oracle;
+mod precedence;
 mod render;
 
 use std::path::Path;

@@ -15,10 +15,10 @@ use crate::{
 };
 
 /// Xorshift: the walk of a seed is the same for ever.
-struct Walk(u64);
+pub(crate) struct Walk(pub(crate) u64);
 
 impl Walk {
-    fn below(&mut self, limit: usize) -> usize {
+    pub(crate) fn below(&mut self, limit: usize) -> usize {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;

@@ -3,6 +3,7 @@
 use crate::{
     bind::{
         addressed::{self, Addressed, DialledPod},
+        applied_route::{self, AppliedRoute},
         policies_of::{self, PoliciesOf},
         resolved_route::{self, ResolvedRoute},
         routes_of::{self, RoutesOf},
@@ -18,13 +19,14 @@ pub(crate) struct Bindings {
     pub(crate) waypoint_of: Derived<WaypointOf>,
     pub(crate) pods: Derived<DialledPod>,
     pub(crate) resolved_routes: Derived<ResolvedRoute>,
+    pub(crate) applied_routes: Derived<AppliedRoute>,
     pub(crate) routes_of: Derived<RoutesOf>,
     pub(crate) policies_of: Derived<PoliciesOf>,
 }
 
 impl Bindings {
     pub(crate) fn update(&mut self, touched: &mut Touched, inputs: &Inputs) {
-        let Self { waypoint_of, pods, resolved_routes, routes_of, policies_of } = self;
+        let Self { waypoint_of, pods, resolved_routes, applied_routes, routes_of, policies_of } = self;
 
         waypoint_of.update(
             touched,
@@ -58,12 +60,20 @@ impl Bindings {
         );
         let resolved_routes = &*resolved_routes;
 
+        applied_routes.update(
+            touched,
+            resolved_routes.changed().iter().cloned(),
+            |route| resolved_routes.untracked().contains_key(route),
+            |reads, route| applied_route::bind(reads, resolved_routes, route),
+        );
+        let applied_routes = &*applied_routes;
+
         let rebound = || addressed.changed().chain(waypoint_of.changed());
         routes_of.update(
             touched,
             rebound().flat_map(|service| ports(addressed, waypoint_of, service)),
             |key| is_bound(addressed, waypoint_of, key),
-            |reads, key| routes_of::bind(reads, addressed, waypoint_of, resolved_routes, key),
+            |reads, key| routes_of::bind(reads, addressed, waypoint_of, resolved_routes, applied_routes, key),
         );
         policies_of.update(
             touched,

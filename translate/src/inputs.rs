@@ -15,7 +15,7 @@ use crate::{
         workload::{self, Workload},
     },
     policy::authorization::{self, Authorization},
-    route::{http, rule::Route},
+    route::{grpc, http, rule::Route, tcp},
     settings::Settings,
 };
 
@@ -73,6 +73,8 @@ impl Inputs {
             Object::Pod(object) => self.workloads.set(touched, key, workload::lower(object)),
             Object::Gateway(object) => self.waypoints.set(touched, key, waypoint::lower(object)),
             Object::HTTPRoute(object) => self.routes.set(touched, reference, Some(http::lower(object))),
+            Object::GRPCRoute(object) => self.routes.set(touched, reference, Some(grpc::lower(object))),
+            Object::TCPRoute(object) => self.routes.set(touched, reference, Some(tcp::lower(object))),
             Object::ReferenceGrant(object) => self.grants.set(touched, key, Some(grant::lower(object))),
             Object::AuthorizationPolicy(object) => {
                 self.authorizations.set(touched, key, Some(authorization::lower(object, settings)));
@@ -88,7 +90,9 @@ impl Inputs {
             Kind::EndpointSlice => self.slices.set(touched, key, None),
             Kind::Pod => self.workloads.set(touched, key, None),
             Kind::Gateway => self.waypoints.set(touched, key, None),
-            Kind::HTTPRoute => self.routes.set(touched, reference.clone(), None),
+            Kind::HTTPRoute | Kind::GRPCRoute | Kind::TCPRoute => {
+                self.routes.set(touched, reference.clone(), None);
+            }
             Kind::ReferenceGrant => self.grants.set(touched, key, None),
             Kind::AuthorizationPolicy => self.authorizations.set(touched, key, None),
         }

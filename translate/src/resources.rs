@@ -50,7 +50,7 @@ impl Resources {
         settings: &Settings,
     ) {
         let Self { infrastructure, configs, clusters, endpoints_of, assignments, scopes, .. } = self;
-        let Bindings { waypoint_of, pods: _, resolved_routes: _, routes_of, policies_of } = bindings;
+        let Bindings { waypoint_of, routes_of, policies_of, .. } = bindings;
         let addressed = bindings.addressed(inputs);
 
         infrastructure.update(

@@ -49,6 +49,18 @@ pub fn trim(object: Object) -> Object {
             route.status = None;
             Object::HTTPRoute(Arc::new(route))
         }
+        Object::GRPCRoute(route) => {
+            let mut route = Arc::unwrap_or_clone(route);
+            trim_metadata(&mut route.metadata);
+            route.status = None;
+            Object::GRPCRoute(Arc::new(route))
+        }
+        Object::TCPRoute(route) => {
+            let mut route = Arc::unwrap_or_clone(route);
+            trim_metadata(&mut route.metadata);
+            route.status = None;
+            Object::TCPRoute(Arc::new(route))
+        }
         Object::ReferenceGrant(grant) => {
             let mut grant = Arc::unwrap_or_clone(grant);
             trim_metadata(&mut grant.metadata);

@@ -1,6 +1,7 @@
 //! The joins: who is attached to whom. One derived table a file; a join reads tables and knows no Envoy.
 
 pub(crate) mod addressed;
+pub(crate) mod applied_route;
 pub(crate) mod endpoints_of;
 pub(crate) mod policies_of;
 pub(crate) mod resolved_route;

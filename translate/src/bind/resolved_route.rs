@@ -4,18 +4,22 @@
 
 use std::sync::Arc;
 
-use proto::{Name, ObjectRef};
+use proto::{Kind, Name, ObjectRef};
 
 use super::waypoint_of::WaypointOf;
 use crate::{
     derive::{Derived, Reads, Row},
     inputs::Inputs,
-    mesh::name::{Key, ServiceKey},
+    mesh::{
+        name::{Key, ServiceKey},
+        protocol::Protocol,
+    },
     problem::{Problem, Reason},
     route::{
         backend::BackendRef,
         matches::HttpMatch,
         parent::{Parent, ParentRef},
+        precedence::Rank,
         rule::Route,
     },
 };
@@ -51,7 +55,7 @@ pub(crate) struct Attached {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct ResolvedRule {
     pub(crate) name: Name,
-    pub(crate) matches: Vec<HttpMatch>,
+    pub(crate) matches: Vec<(Rank, HttpMatch)>,
     pub(crate) forward: Arc<Forward>,
 }
 
@@ -70,8 +74,6 @@ pub(crate) struct Share {
 pub(crate) enum Bucket {
     /// Routes that are attached to that service.
     Service(ServiceKey),
-    /// Routes that are attached to some service behind that waypoint.
-    Waypoint(Key),
 }
 
 impl Row for ResolvedRoute {
@@ -81,12 +83,8 @@ impl Row for ResolvedRoute {
 
     fn buckets(_key: &ObjectRef, row: &Self) -> Vec<Bucket> {
         let attached = row.parents.iter().filter_map(|parent| parent.attached.as_ref().ok());
-        let mut buckets: Vec<Bucket> = attached
-            .flat_map(|attached| {
-                let waypoints = attached.waypoints.iter().cloned().map(Bucket::Waypoint);
-                [Bucket::Service(attached.service.clone())].into_iter().chain(waypoints)
-            })
-            .collect();
+        let mut buckets: Vec<Bucket> =
+            attached.map(|attached| Bucket::Service(attached.service.clone())).collect();
         buckets.sort_unstable();
         buckets.dedup();
         buckets
@@ -103,7 +101,7 @@ pub(crate) fn bind(
     let route = inputs.routes.get(reads, key)?;
     let referrer = Referrer { reads, inputs, key, route };
     let parents =
-        route.parents.iter().filter_map(|parent| resolve_parent(reads, inputs, waypoint_of, parent));
+        route.parents.iter().filter_map(|parent| resolve_parent(reads, inputs, waypoint_of, key, parent));
     let parents = parents.collect();
     let mut unresolved = Vec::new();
     let rules = route.rules.iter().map(|rule| ResolvedRule {
@@ -132,6 +130,7 @@ fn resolve_parent(
     reads: &Reads,
     inputs: &Inputs,
     waypoint_of: &Derived<WaypointOf>,
+    key: &ObjectRef,
     parent: &ParentRef,
 ) -> Option<ResolvedParent> {
     let resolved = |attached| Some(ResolvedParent { json: Arc::clone(&parent.json), attached });
@@ -154,12 +153,32 @@ fn resolve_parent(
         let field = if port.is_some() { "port" } else { "sectionName" };
         return no_match(Some(field), format!("Service {service} has no such port"));
     }
-    let ports: Vec<u16> =
-        chosen.iter().filter(|port| port.protocol.may_be_http()).map(|port| port.number).collect();
+    let of_connections = key.kind == Kind::TCPRoute;
+    if of_connections && key.namespace != service.namespace {
+        return resolved(Err(Problem {
+            at: parent.at.field("namespace"),
+            reason: Reason::UnsupportedValue,
+            message: format!(
+                "a {} has to be in the namespace of its Service, {:?}: a tunnel is routed before its caller is known",
+                key.kind.name(),
+                &*service.namespace
+            ),
+        }));
+    }
+    let takes = |protocol: Protocol| match protocol {
+        Protocol::Http => !of_connections,
+        Protocol::Tcp => of_connections,
+        Protocol::Sniffed => true,
+    };
+    let ports: Vec<u16> = chosen.iter().filter(|port| takes(port.protocol)).map(|port| port.number).collect();
     if ports.is_empty() {
         return no_match(
             None,
-            format!("Service {service} speaks no HTTP there; set appProtocol: http if it does"),
+            if of_connections {
+                format!("Service {service} speaks HTTP there; set appProtocol: tcp if it does not")
+            } else {
+                format!("Service {service} speaks no HTTP there; set appProtocol: http if it does")
+            },
         );
     }
     let binding = waypoint_of.get(reads, service);
@@ -185,7 +204,7 @@ impl Referrer<'_> {
                 return Err(problem(
                     Reason::RefNotPermitted,
                     format!(
-                        "no ReferenceGrant in namespace {:?} lets a {} of namespace {:?} refer to Service {}",
+                        "no ReferenceGrant in namespace {:?} lets {}s of namespace {:?} refer to Service {}",
                         &*service.namespace,
                         key.kind.name(),
                         &*key.namespace,

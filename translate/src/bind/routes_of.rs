@@ -6,11 +6,12 @@ use std::{
     sync::Arc,
 };
 
-use proto::{Name, ObjectRef};
+use proto::{Kind, Name, ObjectRef};
 
 use super::{
     addressed::Addressed,
-    resolved_route::{Bucket, Forward, ResolvedRoute, Share},
+    applied_route::{AppliedRoute, Bucket},
+    resolved_route::{Forward, ResolvedRoute, Share},
     waypoint_of::WaypointOf,
 };
 use crate::{
@@ -24,7 +25,10 @@ use crate::{
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct RoutesOf {
+    /// What the port says it speaks, unless a route of connections says better.
     pub(crate) protocol: Protocol,
+    /// Where connections lead that are not HTTP.
+    pub(crate) connections: Arc<Forward>,
     /// Routes of consumers: each group is for the callers of its own namespace, and they are asked
     /// for no other group.
     pub(crate) consumers: Vec<(Name, Vec<Routed>)>,
@@ -38,20 +42,34 @@ pub(crate) struct Routed {
     pub(crate) name: String,
     pub(crate) found: HttpMatch,
     pub(crate) forward: Arc<Forward>,
+    pub(crate) failure: Failure,
+}
+
+/// What a request gets whose share goes to a backend that cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Failure {
+    /// 500, as HTTPRoute demands.
+    InternalServerError,
+    /// 503, which a client of gRPC takes for UNAVAILABLE, as GRPCRoute demands.
+    Unavailable,
 }
 
 impl RoutesOf {
+    /// Without requests to route.
+    const fn of_connections(connections: Arc<Forward>) -> Self {
+        Self { protocol: Protocol::Tcp, connections, consumers: Vec::new(), routes: Vec::new() }
+    }
+
     /// The service ports that requests may end at.
-    fn backends(&self, own: &PortKey) -> BTreeSet<(ServiceKey, u16)> {
+    fn backends(&self) -> BTreeSet<(ServiceKey, u16)> {
         let consumers = self.consumers.iter().flat_map(|(_, routes)| routes);
         let routes = consumers.chain(&self.routes);
-        let named = routes.flat_map(|routed| &routed.forward.0).filter_map(|share| share.backend.clone());
-        // What turns out not to be HTTP is not routed.
-        let unrouted = match self.protocol {
-            Protocol::Tcp | Protocol::Sniffed => Some((own.service.clone(), own.port)),
-            Protocol::Http => None,
+        let requests = routes.flat_map(|routed| &routed.forward.0);
+        let connections = match self.protocol {
+            Protocol::Tcp | Protocol::Sniffed => self.connections.0.as_slice(),
+            Protocol::Http => &[],
         };
-        named.chain(unrouted).collect()
+        requests.chain(connections).filter_map(|share| share.backend.clone()).collect()
     }
 }
 
@@ -62,7 +80,7 @@ impl Row for RoutesOf {
     type Bucket = PortKey;
 
     fn buckets(key: &PortKey, row: &Self) -> Vec<PortKey> {
-        let backends = row.backends(key).into_iter();
+        let backends = row.backends().into_iter();
         backends.map(|(service, port)| PortKey::new(&key.waypoint, &service, port)).collect()
     }
 }
@@ -73,44 +91,55 @@ pub(crate) fn bind(
     addressed: Addressed<'_>,
     waypoint_of: &Derived<WaypointOf>,
     resolved: &Derived<ResolvedRoute>,
+    applied: &Derived<AppliedRoute>,
     key: &PortKey,
 ) -> Option<RoutesOf> {
     if !waypoint_of.get(reads, &key.service)?.is_served_by(&key.waypoint) {
         return None;
     }
     let protocol = addressed.get(reads, &key.service)?.port(key.port)?.protocol;
+    let own = Arc::new(Forward(vec![Share { weight: 1, backend: Some((key.service.clone(), key.port)) }]));
+    let on_service = applied.bucket(reads, &Bucket::Service(key.service.clone()));
+    let on_port = on_service.filter(|(_, applied)| applied.applies_to(&key.service, key.port));
+    let routes: Vec<_> = on_port.filter_map(|(name, _)| Some((name, resolved.get(reads, name)?))).collect();
+    let of_connections = routes.iter().find(|(name, _)| name.kind == Kind::TCPRoute);
+    if let Some((_, route)) = of_connections {
+        let connections = route.rules.first().map(|rule| Arc::clone(&rule.forward)).unwrap_or_default();
+        return Some(RoutesOf::of_connections(connections));
+    }
     if !protocol.may_be_http() {
-        return Some(RoutesOf { protocol, consumers: Vec::new(), routes: Vec::new() });
+        return Some(RoutesOf::of_connections(own));
     }
     // GEP-1426: "Requests from a namespace with consumer routes will utilize the (possibly merged)
     // set of routes in the consumer namespace. Requests from other namespaces will utilize the
     // (possibly merged) set of routes in the producer namespace." So a group stands alone: what no
     // rule of it matches is not found, whatever the producer's routes say.
     let mut groups: BTreeMap<Name, Vec<(Precedence, Routed)>> = BTreeMap::new();
-    for (name, route) in resolved.bucket(reads, &Bucket::Service(key.service.clone())) {
-        let mut parents = route.parents.iter().filter_map(|parent| parent.attached.as_ref().ok());
-        if parents.any(|parent| parent.service == key.service && parent.ports.contains(&key.port)) {
-            groups.entry(name.namespace.clone()).or_default().extend(routed(name, route));
-        }
+    for (name, route) in routes {
+        groups.entry(name.namespace.clone()).or_default().extend(routed(name, route));
     }
     let producers = groups.remove(&key.service.namespace);
     Some(RoutesOf {
         protocol,
+        connections: Arc::clone(&own),
         consumers: groups.into_iter().map(|(namespace, routes)| (namespace, in_order(routes))).collect(),
-        routes: producers.map_or_else(|| vec![default(key)], in_order),
+        routes: producers.map_or_else(|| vec![default(own)], in_order),
     })
 }
 
 fn routed(name: &ObjectRef, route: &ResolvedRoute) -> Vec<(Precedence, Routed)> {
     let mut routes = Vec::new();
+    let failure =
+        if name.kind == Kind::GRPCRoute { Failure::Unavailable } else { Failure::InternalServerError };
     for (index, rule) in route.rules.iter().enumerate() {
-        for (nth, found) in rule.matches.iter().enumerate() {
+        for (nth, (rank, found)) in rule.matches.iter().enumerate() {
             routes.push((
-                Precedence::of(found, route.created, name, index, nth),
+                Precedence::of(rank, route.created, name, index, nth),
                 Routed {
                     name: format!("{}/{}/{}", name.namespace, name.name, rule.name),
                     found: found.clone(),
                     forward: Arc::clone(&rule.forward),
+                    failure,
                 },
             ));
         }
@@ -124,12 +153,12 @@ fn in_order(mut routes: Vec<(Precedence, Routed)>) -> Vec<Routed> {
 }
 
 /// Without routes, all requests go to the service that was asked.
-fn default(key: &PortKey) -> Routed {
-    let own = Share { weight: 1, backend: Some((key.service.clone(), key.port)) };
+fn default(own: Arc<Forward>) -> Routed {
     Routed {
         name: "default".to_owned(),
         found: HttpMatch::everything(),
-        forward: Arc::new(Forward(vec![own])),
+        forward: own,
+        failure: Failure::InternalServerError,
     }
 }
 

@@ -23,7 +23,7 @@ use crate::{
     bind::{
         policies_of::PoliciesOf,
         resolved_route::Forward,
-        routes_of::{Routed, RoutesOf},
+        routes_of::{Failure, Routed, RoutesOf},
     },
     derive::Row,
     emit::Emit,
@@ -102,10 +102,14 @@ impl PortConfig {
     /// straight to the backends for what is not.
     fn tunnel(&self, key: &PortKey, settings: &Settings) -> route::Route {
         let protocol = self.routes.protocol;
+        let internal = |name: &str| route::route_action::ClusterSpecifier::Cluster(name.to_owned());
         let cluster = match protocol {
-            Protocol::Http => main_internal::NAME.to_owned(),
-            Protocol::Sniffed => sniffed::NAME.to_owned(),
-            Protocol::Tcp => key.cluster_name(&settings.cluster_domain),
+            Protocol::Http => internal(main_internal::NAME),
+            Protocol::Sniffed => internal(sniffed::NAME),
+            // A tunnel that leads nowhere is refused when it is opened.
+            Protocol::Tcp => {
+                clusters(&self.routes.connections, settings, key).unwrap_or_else(|| internal(REFUSED))
+            }
         };
         let judged_here = match protocol {
             Protocol::Tcp => true,
@@ -140,7 +144,7 @@ impl PortConfig {
             )])),
             typed_per_filter_config: filters.collect(),
             action: Some(route::route::Action::Route(route::RouteAction {
-                cluster_specifier: Some(route::route_action::ClusterSpecifier::Cluster(cluster)),
+                cluster_specifier: Some(cluster),
                 timeout: Some(seconds(0)),
                 upgrade_configs: vec![route::route_action::UpgradeConfig {
                     upgrade_type: "CONNECT".to_owned(),
@@ -172,7 +176,7 @@ fn request(routed: &Routed, settings: &Settings, key: &PortKey) -> route::Route 
     route::Route {
         name: routed.name.clone(),
         r#match: Some(route_match(&routed.found)),
-        action: Some(forward(&routed.forward, settings, key)),
+        action: Some(forward(routed, settings, key)),
         ..route::Route::default()
     }
 }
@@ -193,21 +197,44 @@ fn for_callers_of(namespace: &Name, mut route: route::Route, settings: &Settings
     route
 }
 
-fn forward(forward: &Forward, settings: &Settings, key: &PortKey) -> route::route::Action {
-    use route::route_action::{ClusterNotFoundResponseCode, ClusterSpecifier};
+fn forward(routed: &Routed, settings: &Settings, key: &PortKey) -> route::route::Action {
+    use route::route_action::ClusterNotFoundResponseCode;
+    let (status, not_found) = match routed.failure {
+        Failure::InternalServerError => (500, ClusterNotFoundResponseCode::InternalServerError),
+        Failure::Unavailable => (503, ClusterNotFoundResponseCode::ServiceUnavailable),
+    };
+    let Some(cluster_specifier) = clusters(&routed.forward, settings, key) else {
+        return respond(status);
+    };
+    route::route::Action::Route(route::RouteAction {
+        cluster_specifier: Some(cluster_specifier),
+        cluster_not_found_response_code: not_found.into(),
+        timeout: Some(seconds(0)),
+        ..route::RouteAction::default()
+    })
+}
+
+/// No cluster has this name, which is a failure of the share that has it.
+const REFUSED: &str = "refused";
+
+/// `None` if no share leads anywhere.
+fn clusters(
+    forward: &Forward,
+    settings: &Settings,
+    key: &PortKey,
+) -> Option<route::route_action::ClusterSpecifier> {
+    use route::route_action::ClusterSpecifier;
     let shares: Vec<_> = forward.0.iter().filter(|share| share.weight > 0).collect();
     let name = |backend: &Option<(ServiceKey, u16)>| match backend {
         Some((service, port)) => {
             PortKey::new(&key.waypoint, service, *port).cluster_name(&settings.cluster_domain)
         }
-        // No cluster has this name, which is an answer of 500 for that share.
-        None => "refused".to_owned(),
+        None => REFUSED.to_owned(),
     };
-    let cluster_specifier = match shares.as_slice() {
-        [] => return respond(500),
-        shares if shares.iter().all(|share| share.backend.is_none()) => return respond(500),
-        [only] => ClusterSpecifier::Cluster(name(&only.backend)),
-        shares => ClusterSpecifier::WeightedClusters(route::WeightedCluster {
+    match shares.as_slice() {
+        shares if shares.iter().all(|share| share.backend.is_none()) => None,
+        [only] => Some(ClusterSpecifier::Cluster(name(&only.backend))),
+        shares => Some(ClusterSpecifier::WeightedClusters(route::WeightedCluster {
             clusters: shares
                 .iter()
                 .map(|share| route::weighted_cluster::ClusterWeight {
@@ -217,14 +244,8 @@ fn forward(forward: &Forward, settings: &Settings, key: &PortKey) -> route::rout
                 })
                 .collect(),
             ..route::WeightedCluster::default()
-        }),
-    };
-    route::route::Action::Route(route::RouteAction {
-        cluster_specifier: Some(cluster_specifier),
-        cluster_not_found_response_code: ClusterNotFoundResponseCode::InternalServerError.into(),
-        timeout: Some(seconds(0)),
-        ..route::RouteAction::default()
-    })
+        })),
+    }
 }
 
 fn respond(status: u32) -> route::route::Action {

@@ -1,11 +1,20 @@
 //! Backends of a route's rule: a service port and its share.
 
-use proto::{Name, gateway::httproutes::HttpRouteRulesBackendRefs};
+use proto::{
+    Name,
+    gateway::{
+        grpcroutes::GrpcRouteRulesBackendRefs, httproutes::HttpRouteRulesBackendRefs,
+        tcproutes::TcpRouteRulesBackendRefs,
+    },
+};
 
 use crate::{
     mesh::name::ServiceKey,
     problem::{FieldPath, Problem, Reason},
 };
+
+/// The largest share that Gateway API allows. The sum of many stays within what Envoy can count.
+const HEAVIEST: u32 = 1_000_000;
 
 /// A share of a rule's requests, and who gets it. A backend that we refuse keeps its share: those
 /// requests fail, and the others go where they were meant to.
@@ -17,35 +26,86 @@ pub(crate) struct BackendRef {
     pub(crate) service: Result<(ServiceKey, u16), Problem>,
 }
 
-pub(crate) fn lower(spec: &HttpRouteRulesBackendRefs, route_namespace: &Name, at: &FieldPath) -> BackendRef {
-    let HttpRouteRulesBackendRefs { filters, group, kind, name, namespace, port, weight } = spec;
-    let problem = |field: &str, reason, message: String| {
-        Err(Problem { at: if field.is_empty() { at.clone() } else { at.field(field) }, reason, message })
-    };
-    let namespace = namespace.as_deref().unwrap_or(route_namespace);
-    let group = group.as_deref().unwrap_or_default();
-    let kind = kind.as_deref().unwrap_or("Service");
-    let port = port.map(u16::try_from);
+/// The fields of a `backendRef`, of whichever kind of route.
+pub(crate) struct Fields<'s> {
+    /// It has filters of its own.
+    pub(crate) filtered: bool,
+    pub(crate) group: Option<&'s str>,
+    pub(crate) kind: Option<&'s str>,
+    pub(crate) name: &'s str,
+    pub(crate) namespace: Option<&'s str>,
+    pub(crate) port: Option<i32>,
+    pub(crate) weight: Option<i32>,
+}
+
+/// Gateway API has one type for it, and its Rust bindings one for each kind of route.
+macro_rules! backend_refs {
+    ($($ty:ident { $($filters:ident)? }),+) => { $(
+        impl<'s> From<&'s $ty> for Fields<'s> {
+            fn from(spec: &'s $ty) -> Self {
+                let $ty { $($filters,)? group, kind, name, namespace, port, weight } = spec;
+                Self {
+                    filtered: false $(|| $filters.as_ref().is_some_and(|filters| !filters.is_empty()))?,
+                    group: group.as_deref(),
+                    kind: kind.as_deref(),
+                    name,
+                    namespace: namespace.as_deref(),
+                    port: *port,
+                    weight: *weight,
+                }
+            }
+        }
+    )+ };
+}
+
+backend_refs!(
+    HttpRouteRulesBackendRefs { filters },
+    GrpcRouteRulesBackendRefs { filters },
+    TcpRouteRulesBackendRefs {}
+);
+
+/// Reads all of them, in the order in which the rule has them.
+pub(crate) fn lower<'s, S>(
+    specs: impl IntoIterator<Item = &'s S>,
+    route_namespace: &Name,
+    at: &FieldPath,
+) -> Vec<BackendRef>
+where
+    S: 's,
+    Fields<'s>: From<&'s S>,
+{
+    let specs = specs.into_iter().enumerate();
+    specs.map(|(index, spec)| lower_one(&spec.into(), route_namespace, &at.index(index))).collect()
+}
+
+fn lower_one(spec: &Fields<'_>, route_namespace: &Name, at: &FieldPath) -> BackendRef {
+    let Fields { filtered, group, kind, name, namespace, port, weight } = *spec;
+    let problem =
+        |field: &str, reason, message: String| Err(Problem { at: at.field(field), reason, message });
+    let namespace = namespace.unwrap_or(route_namespace);
+    let group = group.unwrap_or_default();
+    let kind = kind.unwrap_or("Service");
+    let asked =
+        weight.map_or(Some(1), |weight| u32::try_from(weight).ok().filter(|asked| *asked <= HEAVIEST));
     let service = if !matches!((group, kind), ("" | "core", "Service")) {
         problem(
             "kind",
             Reason::InvalidKind,
             format!("{kind:?} of group {group:?} cannot be a backend; use a Service"),
         )
-    } else if filters.as_ref().is_some_and(|filters| !filters.is_empty()) {
+    } else if filtered {
         problem(
             "filters",
             Reason::UnsupportedValue,
             "filters of a backend are not supported yet; its share of requests gets 500".to_owned(),
         )
-    } else if let Some(Ok(port)) = port {
+    } else if asked.is_none() {
+        problem("weight", Reason::UnsupportedValue, format!("a weight is 0 to {HEAVIEST}"))
+    } else if let Some(Ok(port)) = port.map(u16::try_from) {
         Ok((ServiceKey::kubernetes(namespace, name), port))
     } else {
         problem("port", Reason::UnsupportedValue, "a Service as backend needs a port, 1 to 65535".to_owned())
     };
-    BackendRef {
-        at: at.clone(),
-        weight: weight.map_or(1, |weight| u32::try_from(weight).unwrap_or(0)),
-        service,
-    }
+    // A share that cannot be read is not nobody's: its requests must not reach the others.
+    BackendRef { at: at.clone(), weight: asked.unwrap_or(1), service }
 }

@@ -12,6 +12,7 @@ use super::{
     backend,
     matches::{self, HttpMatch},
     parent,
+    precedence::Rank,
     rule::{Route, Rule},
 };
 use crate::{
@@ -24,9 +25,6 @@ pub(crate) fn lower(object: &Object) -> Route {
     let HttpRouteSpec { hostnames: _, parent_refs, rules, use_default_gateways: _ } = &object.spec;
     let namespace: Name = object.metadata.namespace.as_deref().unwrap_or_default().into();
     let mut problems = Vec::new();
-    let at = FieldPath::new("spec").field("parentRefs");
-    let parents = parent_refs.iter().flatten().enumerate();
-    let parents = parents.map(|(index, spec)| parent::lower(spec, &namespace, at.index(index))).collect();
     let at = FieldPath::new("spec").field("rules");
     let rules = rules.iter().flatten().enumerate();
     let rules = rules
@@ -35,7 +33,7 @@ pub(crate) fn lower(object: &Object) -> Route {
     Route {
         generation: object.metadata.generation,
         created: created(&object.metadata),
-        parents,
+        parents: parent::lower(parent_refs.as_ref(), &namespace),
         rules,
         problems,
     }
@@ -71,13 +69,10 @@ fn lower_rule(
         let wanted = wanted.iter().enumerate();
         wanted.filter_map(|(nth, one)| matches::lower(one, &at_matches.index(nth), problems)).collect()
     };
-    let at_backends = at.field("backendRefs");
-    let backends = backend_refs.iter().flatten().enumerate();
-    let backends =
-        backends.map(|(nth, one)| backend::lower(one, namespace, &at_backends.index(nth))).collect();
+    let backends = backend::lower(backend_refs.iter().flatten(), namespace, &at.field("backendRefs"));
     Rule {
         name: name.as_deref().map_or_else(|| index.to_string().into(), Into::into),
-        matches,
+        matches: matches.into_iter().map(|found| (Rank::of_http(&found), found)).collect(),
         backends: supported.then_some(backends),
     }
 }

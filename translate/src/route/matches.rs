@@ -51,16 +51,10 @@ pub(crate) fn lower(
         let at = at.field("headers").index(index);
         let name = header.name.to_ascii_lowercase();
         // Gateway API: of headers with equal names the first counts.
-        if !names.insert(name.clone()) {
-            continue;
+        if names.insert(name) {
+            let regex = matches!(header.r#type, Some(HttpRouteRulesMatchesHeadersType::RegularExpression));
+            lowered.headers.extend(lower_header(&header.name, regex, &header.value, &at, problems));
         }
-        if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
-            || name.is_empty()
-        {
-            problems.push(invalid(&at.field("name"), format!("{name:?} is not a header name")));
-        }
-        let regex = matches!(header.r#type, Some(HttpRouteRulesMatchesHeadersType::RegularExpression));
-        lowered.headers.extend(pattern(regex, &header.value, &at, problems).map(|value| (name, value)));
     }
     names.clear();
     for (index, parameter) in query_params.iter().flatten().enumerate() {
@@ -76,6 +70,23 @@ pub(crate) fn lower(
         lowered.path = path?;
     }
     (problems.len() == before).then_some(lowered)
+}
+
+/// A header's name and what its value must be.
+pub(crate) fn lower_header(
+    name: &str,
+    regex: bool,
+    value: &str,
+    at: &FieldPath,
+    problems: &mut Vec<Problem>,
+) -> Option<(String, Pattern)> {
+    let name = name.to_ascii_lowercase();
+    if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+        || name.is_empty()
+    {
+        problems.push(invalid(&at.field("name"), format!("{name:?} is not a header name")));
+    }
+    pattern(regex, value, at, problems).map(|value| (name, value))
 }
 
 fn lower_path(

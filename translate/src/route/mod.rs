@@ -1,8 +1,10 @@
 //! Routes: which requests go where. One file a kind of route, and what the kinds share.
 
 pub(crate) mod backend;
+pub(crate) mod grpc;
 pub(crate) mod http;
 pub(crate) mod matches;
 pub(crate) mod parent;
 pub(crate) mod precedence;
 pub(crate) mod rule;
+pub(crate) mod tcp;

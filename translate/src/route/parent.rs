@@ -2,7 +2,12 @@
 
 use std::sync::Arc;
 
-use proto::{Name, gateway::httproutes::HttpRouteParentRefs};
+use proto::{
+    Name,
+    gateway::{
+        grpcroutes::GrpcRouteParentRefs, httproutes::HttpRouteParentRefs, tcproutes::TcpRouteParentRefs,
+    },
+};
 
 use crate::{
     mesh::name::ServiceKey,
@@ -28,32 +33,74 @@ pub(crate) enum Parent {
     Foreign,
 }
 
-pub(crate) fn lower(spec: &HttpRouteParentRefs, route_namespace: &Name, at: FieldPath) -> ParentRef {
-    let HttpRouteParentRefs { group, kind, name, namespace, port, section_name } = spec;
-    let json = serde_json::to_value(spec).map(|value| value.to_string()).unwrap_or_default();
-    let namespace = namespace.as_deref().unwrap_or(route_namespace);
-    let group = group.as_deref().unwrap_or("gateway.networking.k8s.io");
+/// The fields of a `parentRef`, of whichever kind of route.
+pub(crate) struct Fields<'s> {
+    json: Arc<str>,
+    group: Option<&'s str>,
+    kind: Option<&'s str>,
+    name: &'s str,
+    namespace: Option<&'s str>,
+    port: Option<i32>,
+    section_name: Option<&'s str>,
+}
+
+/// Gateway API has one type for it, and its Rust bindings one for each kind of route.
+macro_rules! parent_refs {
+    ($($ty:ident),+) => { $(
+        impl<'s> From<&'s $ty> for Fields<'s> {
+            fn from(spec: &'s $ty) -> Self {
+                let $ty { group, kind, name, namespace, port, section_name } = spec;
+                let json = serde_json::to_value(spec).map(|value| value.to_string()).unwrap_or_default();
+                Self {
+                    json: json.into(),
+                    group: group.as_deref(),
+                    kind: kind.as_deref(),
+                    name,
+                    namespace: namespace.as_deref(),
+                    port: *port,
+                    section_name: section_name.as_deref(),
+                }
+            }
+        }
+    )+ };
+}
+
+parent_refs!(HttpRouteParentRefs, GrpcRouteParentRefs, TcpRouteParentRefs);
+
+/// Reads all of them, in the order in which the route has them.
+pub(crate) fn lower<'s, S>(specs: Option<&'s Vec<S>>, route_namespace: &Name) -> Vec<ParentRef>
+where
+    Fields<'s>: From<&'s S>,
+{
+    let at = FieldPath::new("spec").field("parentRefs");
+    let specs = specs.into_iter().flatten().enumerate();
+    let lowered = specs.map(|(index, spec)| {
+        let at = at.index(index);
+        let fields = Fields::from(spec);
+        ParentRef { parent: lower_one(&fields, route_namespace, &at), json: fields.json, at }
+    });
+    lowered.collect()
+}
+
+fn lower_one(spec: &Fields<'_>, route_namespace: &Name, at: &FieldPath) -> Parent {
+    let Fields { json: _, group, kind, name, namespace, port, section_name } = *spec;
+    let namespace = namespace.unwrap_or(route_namespace);
+    let group = group.unwrap_or("gateway.networking.k8s.io");
     let refused = |field: &str, message: String| {
         Parent::Refused(Problem { at: at.field(field), reason: Reason::UnsupportedValue, message })
     };
-    let parent = match (group, kind.as_deref().unwrap_or("Gateway")) {
-        ("" | "core", "Service") => match port.map(u16::try_from) {
-            Some(Err(_)) => refused("port", "the port is not in 1..65535".to_owned()),
-            None => Parent::Service {
+    match (group, kind.unwrap_or("Gateway")) {
+        ("" | "core", "Service") => match port.map(u16::try_from).transpose() {
+            Err(_) => refused("port", "the port is not in 1..65535".to_owned()),
+            Ok(port) => Parent::Service {
                 service: ServiceKey::kubernetes(namespace, name),
-                port: None,
-                section: section_name.as_deref().map(Into::into),
-            },
-            Some(Ok(port)) => Parent::Service {
-                service: ServiceKey::kubernetes(namespace, name),
-                port: Some(port),
-                section: section_name.as_deref().map(Into::into),
+                port,
+                section: section_name.map(Into::into),
             },
         },
         ("networking.istio.io", "ServiceEntry") => {
             refused("kind", "a ServiceEntry as parent is not supported yet".to_owned())
         }
         _ => Parent::Foreign,
-    };
-    ParentRef { json: json.into(), at, parent }
+    }
 }

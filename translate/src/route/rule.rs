@@ -2,7 +2,7 @@
 
 use proto::{Name, ObjectRef};
 
-use super::{backend::BackendRef, matches::HttpMatch, parent::ParentRef};
+use super::{backend::BackendRef, matches::HttpMatch, parent::ParentRef, precedence::Rank};
 use crate::{derive::Row, problem::Problem};
 
 #[derive(Clone, Debug, PartialEq)]
@@ -20,7 +20,7 @@ pub(crate) struct Rule {
     /// Its name if it has one, else its place in the list.
     pub(crate) name: Name,
     /// Empty if nothing that it wants to match can be matched.
-    pub(crate) matches: Vec<HttpMatch>,
+    pub(crate) matches: Vec<(Rank, HttpMatch)>,
     /// `None` for a rule that asks for more than we can do: its requests get 500, never less than asked.
     pub(crate) backends: Option<Vec<BackendRef>>,
 }

@@ -2,7 +2,7 @@
 
 use super::{Condition, ListenerStatus, Status, Truth};
 use crate::{
-    bind::resolved_route::{Bucket, ResolvedRoute},
+    bind::applied_route::{AppliedRoute, Bucket},
     derive::{Derived, Reads},
     inputs::Inputs,
     mesh::{name::Key, waypoint::Waypoint},
@@ -12,11 +12,11 @@ use crate::{
 pub(super) fn of(
     reads: &Reads,
     inputs: &Inputs,
-    resolved: &Derived<ResolvedRoute>,
+    applied: &Derived<AppliedRoute>,
     key: &Key,
 ) -> Option<Status> {
     let waypoint = inputs.waypoints.get(reads, key)?;
-    let attached = resolved.count(reads, &Bucket::Waypoint(key.clone()));
+    let attached = applied.count(reads, &Bucket::Waypoint(key.clone()));
     Some(Status {
         observed_generation: waypoint.generation,
         conditions: vec![accepted(waypoint), programmed()],

@@ -119,12 +119,15 @@ pub(crate) fn update(
 }
 
 fn derive(reads: &Reads, inputs: &Inputs, bindings: &Bindings, object: &ObjectRef) -> Option<Status> {
-    let Bindings { waypoint_of, pods: _, resolved_routes, routes_of: _, policies_of: _ } = bindings;
+    let Bindings { waypoint_of, pods: _, resolved_routes, applied_routes, routes_of: _, policies_of: _ } =
+        bindings;
     let key = Key::of(object);
     match object.kind {
-        Kind::Gateway => gateway::of(reads, inputs, resolved_routes, &key),
+        Kind::Gateway => gateway::of(reads, inputs, applied_routes, &key),
         Kind::Service => service::of(reads, inputs, waypoint_of, &key.into()),
-        Kind::HTTPRoute => route::of(reads, resolved_routes, waypoint_of, object),
+        Kind::HTTPRoute | Kind::GRPCRoute | Kind::TCPRoute => {
+            route::of(reads, resolved_routes, applied_routes, waypoint_of, object)
+        }
         Kind::AuthorizationPolicy => policy::of(reads, inputs, waypoint_of, &key),
         Kind::Namespace | Kind::EndpointSlice | Kind::Pod | Kind::ReferenceGrant => None,
     }
@@ -135,7 +138,7 @@ fn exists(inputs: &Inputs, object: &ObjectRef) -> bool {
     match object.kind {
         Kind::Gateway => inputs.waypoints.untracked().contains_key(&key),
         Kind::Service => inputs.services.untracked().contains_key(&key.into()),
-        Kind::HTTPRoute => inputs.routes.untracked().contains_key(object),
+        Kind::HTTPRoute | Kind::GRPCRoute | Kind::TCPRoute => inputs.routes.untracked().contains_key(object),
         Kind::AuthorizationPolicy => inputs.authorizations.untracked().contains_key(&key),
         Kind::Namespace | Kind::EndpointSlice | Kind::Pod | Kind::ReferenceGrant => false,
     }

@@ -5,6 +5,7 @@ use proto::ObjectRef;
 use super::{Condition, ParentStatus, Status, Truth};
 use crate::{
     bind::{
+        applied_route::AppliedRoute,
         resolved_route::{Attached, ResolvedParent, ResolvedRoute},
         waypoint_of::{Refused, WaypointOf},
     },
@@ -15,16 +16,18 @@ use crate::{
 pub(super) fn of(
     reads: &Reads,
     resolved: &Derived<ResolvedRoute>,
+    applied: &Derived<AppliedRoute>,
     waypoint_of: &Derived<WaypointOf>,
     key: &ObjectRef,
 ) -> Option<Status> {
     let route = resolved.get(reads, key)?;
+    let applied = applied.get(reads, key)?;
     if route.parents.is_empty() {
         return None;
     }
     let parents = route.parents.iter().map(|parent| ParentStatus {
         parent_ref: parent.json.clone(),
-        conditions: conditions(reads, route, parent, waypoint_of),
+        conditions: conditions(reads, route, applied, parent, waypoint_of),
     });
     Some(Status { observed_generation: route.generation, parents: parents.collect(), ..Status::default() })
 }
@@ -32,16 +35,12 @@ pub(super) fn of(
 fn conditions(
     reads: &Reads,
     route: &ResolvedRoute,
+    applied: &AppliedRoute,
     parent: &ResolvedParent,
     waypoint_of: &Derived<WaypointOf>,
 ) -> Vec<Condition> {
     let mut conditions = vec![match &parent.attached {
-        Ok(_) => Condition {
-            kind: "Accepted",
-            truth: Truth::True,
-            reason: "Accepted",
-            message: "route was valid".to_owned(),
-        },
+        Ok(attached) => accepted(applied, attached),
         Err(problem) => Condition {
             kind: "Accepted",
             truth: Truth::False,
@@ -71,10 +70,28 @@ fn conditions(
             message: super::list(&route.unresolved),
         },
     });
-    conditions.extend(
-        parent.attached.as_ref().ok().map(|attached| resolved_waypoints(reads, attached, waypoint_of)),
-    );
+    let in_force = conditions.first().is_some_and(|accepted| accepted.truth == Truth::True);
+    let attached = parent.attached.as_ref().ok().filter(|_| in_force);
+    conditions.extend(attached.map(|attached| resolved_waypoints(reads, attached, waypoint_of)));
     conditions
+}
+
+fn accepted(applied: &AppliedRoute, attached: &Attached) -> Condition {
+    let rivals: Vec<String> = attached
+        .ports
+        .iter()
+        .filter_map(|port| {
+            let rival = applied.ports.get(&(attached.service.clone(), *port))?.as_ref()?;
+            Some(format!("port {port} of Service {} has {rival} instead", attached.service))
+        })
+        .collect();
+    let nowhere = rivals.len() == attached.ports.len();
+    Condition {
+        kind: "Accepted",
+        truth: if nowhere { Truth::False } else { Truth::True },
+        reason: if nowhere { "Conflicted" } else { "Accepted" },
+        message: if rivals.is_empty() { "route was valid".to_owned() } else { rivals.join("; ") },
+    }
 }
 
 /// Without a waypoint nothing applies the route, however valid it is.

@@ -1,0 +1,132 @@
+//! Which routes apply where they are attached: on one port of a service, routes of one kind do.
+
+use std::collections::BTreeMap;
+
+use proto::{Kind, Name, ObjectRef};
+
+use super::resolved_route::{self, ResolvedRoute};
+use crate::{
+    derive::{Derived, Reads, Row},
+    mesh::name::{Key, ServiceKey},
+};
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct AppliedRoute {
+    /// Every port that the route is attached to, and the route that has it instead.
+    pub(crate) ports: BTreeMap<(ServiceKey, u16), Option<ObjectRef>>,
+    /// The waypoints that apply it to some port.
+    waypoints: Vec<Key>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Bucket {
+    /// Routes that apply to some port of that service.
+    Service(ServiceKey),
+    /// Routes that apply to some service behind that waypoint.
+    Waypoint(Key),
+}
+
+impl Row for AppliedRoute {
+    const TABLE: &'static str = "applied route";
+    type Key = ObjectRef;
+    type Bucket = Bucket;
+
+    fn buckets(_key: &ObjectRef, row: &Self) -> Vec<Bucket> {
+        let services = row.ports.iter().filter(|(_, rival)| rival.is_none());
+        let services = services.map(|((service, _), _)| Bucket::Service(service.clone()));
+        let mut buckets: Vec<Bucket> =
+            services.chain(row.waypoints.iter().cloned().map(Bucket::Waypoint)).collect();
+        buckets.sort_unstable();
+        buckets.dedup();
+        buckets
+    }
+}
+
+impl AppliedRoute {
+    pub(crate) fn applies_to(&self, service: &ServiceKey, port: u16) -> bool {
+        self.ports.get(&(service.clone(), port)).is_some_and(Option::is_none)
+    }
+}
+
+/// `None` if the route is gone.
+pub(crate) fn bind(
+    reads: &Reads,
+    resolved: &Derived<ResolvedRoute>,
+    key: &ObjectRef,
+) -> Option<AppliedRoute> {
+    let route = resolved.get(reads, key)?;
+    let mut applied = AppliedRoute { ports: BTreeMap::new(), waypoints: Vec::new() };
+    for attached in route.parents.iter().filter_map(|parent| parent.attached.as_ref().ok()) {
+        for port in &attached.ports {
+            let rival = rival(reads, resolved, key, &attached.service, *port);
+            if rival.is_none() {
+                applied.waypoints.extend(attached.waypoints.iter().cloned());
+            }
+            applied.ports.insert((attached.service.clone(), *port), rival);
+        }
+    }
+    Some(applied)
+}
+
+/// GEP-1426: "If multiple routes with different types both bind to the same Service and Port pair,
+/// only a single route type should be applied." That holds among the routes of one namespace: a
+/// consumer must not be able to put the producer's routes out of force for others. But what a port
+/// speaks is the producer's word: where a TCPRoute of theirs applies, there are no requests to route.
+fn rival(
+    reads: &Reads,
+    resolved: &Derived<ResolvedRoute>,
+    key: &ObjectRef,
+    service: &ServiceKey,
+    port: u16,
+) -> Option<ObjectRef> {
+    let own = first(reads, resolved, &key.namespace, service, port);
+    let beaten = |winner: &ObjectRef| match winner.kind == key.kind {
+        true if takes_all(key.kind) => winner != key,
+        same_kind => !same_kind,
+    };
+    own.filter(beaten).or_else(|| {
+        let producer = first(reads, resolved, &service.namespace, service, port);
+        producer.filter(|winner| key.namespace != service.namespace && takes_all(winner.kind))
+    })
+}
+
+/// Of the routes of a namespace on that port the most specific, and of those the oldest.
+fn first(
+    reads: &Reads,
+    resolved: &Derived<ResolvedRoute>,
+    namespace: &Name,
+    service: &ServiceKey,
+    port: u16,
+) -> Option<ObjectRef> {
+    let bucket = resolved_route::Bucket::Service(service.clone());
+    let on_port = resolved.bucket(reads, &bucket).filter(|(name, route)| {
+        let mut attached = route.parents.iter().filter_map(|parent| parent.attached.as_ref().ok());
+        name.namespace == *namespace
+            && attached.any(|attached| attached.service == *service && attached.ports.contains(&port))
+    });
+    let first =
+        on_port.min_by_key(|(name, route)| (specificity(name.kind), route.created, name.name.clone()));
+    first.map(|(name, _)| name.clone())
+}
+
+/// GEP-1426: "Route type specificity is defined in the following order (first one wins):
+/// 1. GRPCRoute 2. HTTPRoute 3. TLSRoute 4. TCPRoute".
+const fn specificity(kind: Kind) -> u8 {
+    match kind {
+        Kind::GRPCRoute => 0,
+        Kind::HTTPRoute => 1,
+        Kind::TCPRoute => 3,
+        Kind::Namespace
+        | Kind::Service
+        | Kind::EndpointSlice
+        | Kind::Pod
+        | Kind::Gateway
+        | Kind::ReferenceGrant
+        | Kind::AuthorizationPolicy => u8::MAX,
+    }
+}
+
+/// Routes of connections have nothing to match by, so there is nothing for a second one.
+fn takes_all(kind: Kind) -> bool {
+    kind == Kind::TCPRoute
+}
