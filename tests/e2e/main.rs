@@ -3,6 +3,7 @@
 //! Every lab also asserts at its end that no Envoy rejected a resource.
 
 mod admission;
+mod callers;
 mod canary;
 mod changes;
 mod corpus;

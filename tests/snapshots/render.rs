@@ -72,7 +72,10 @@ fn status(out: &mut String, object: &str, said: &Status) {
         }
     }
     for listener in &said.listeners {
-        let _ = writeln!(out, "  listener {} attachedRoutes={}", listener.name, listener.attached_routes);
+        let kinds: Vec<_> = listener.supported_kinds.iter().map(|kind| kind.name()).collect();
+        let (name, attached) = (&listener.name, listener.attached_routes);
+        let _ =
+            writeln!(out, "  listener {name} attachedRoutes={attached} supportedKinds={}", kinds.join(","));
         for one in &listener.conditions {
             condition(out, one, "    ");
         }

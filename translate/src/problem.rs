@@ -46,6 +46,8 @@ pub enum Reason {
     InvalidKind,
     /// A route's parent has no such listener, port or section.
     NoMatchingParent,
+    /// A route's parent does not take routes of that namespace or kind.
+    NotAllowedByListeners,
     /// A policy's target does not exist.
     TargetNotFound,
     /// A policy's target is not bound to a waypoint.
@@ -62,6 +64,7 @@ impl Reason {
             Self::RefNotPermitted => "RefNotPermitted",
             Self::InvalidKind => "InvalidKind",
             Self::NoMatchingParent => "NoMatchingParent",
+            Self::NotAllowedByListeners => "NotAllowedByListeners",
             Self::TargetNotFound => "TargetNotFound",
             Self::AncestorNotBound => "AncestorNotBound",
         }

@@ -44,7 +44,14 @@ struct Parent {
 struct Listener {
     name: String,
     attached_routes: u32,
+    supported_kinds: Vec<SupportedKind>,
     conditions: Vec<ConditionView>,
+}
+
+#[derive(Debug, Serialize)]
+struct SupportedKind {
+    group: &'static str,
+    kind: &'static str,
 }
 
 /// The status of `object`, to be printed.
@@ -71,8 +78,14 @@ fn parent(parent: &ParentStatus) -> Parent {
 }
 
 fn listener(listener: &ListenerStatus) -> Listener {
-    let ListenerStatus { name, attached_routes, conditions } = listener;
-    Listener { name: name.to_string(), attached_routes: *attached_routes, conditions: views(conditions) }
+    let ListenerStatus { name, attached_routes, supported_kinds, conditions } = listener;
+    let kinds = supported_kinds.iter().map(|kind| SupportedKind { group: kind.group(), kind: kind.name() });
+    Listener {
+        name: name.to_string(),
+        attached_routes: *attached_routes,
+        supported_kinds: kinds.collect(),
+        conditions: views(conditions),
+    }
 }
 
 fn views(conditions: &[Condition]) -> Vec<ConditionView> {
@@ -125,10 +138,23 @@ mod tests {
     fn a_gateway_shows_its_listeners() {
         let gateway =
             ObjectRef { kind: proto::Kind::Gateway, namespace: "default".into(), name: "waypoint".into() };
-        let mesh = ListenerStatus { name: "mesh".into(), attached_routes: 2, conditions: Vec::new() };
+        let mesh = ListenerStatus {
+            name: "mesh".into(),
+            attached_routes: 2,
+            supported_kinds: vec![proto::Kind::HTTPRoute],
+            conditions: Vec::new(),
+        };
         let status = Status { conditions: accepted(), listeners: vec![mesh], ..Status::default() };
         let shown = serde_json::to_value(view(&gateway, &status)).unwrap();
-        assert_eq!(shown["listeners"], json!([{"name": "mesh", "attachedRoutes": 2, "conditions": []}]));
+        assert_eq!(
+            shown["listeners"],
+            json!([{
+                "name": "mesh",
+                "attachedRoutes": 2,
+                "supportedKinds": [{"group": "gateway.networking.k8s.io", "kind": "HTTPRoute"}],
+                "conditions": [],
+            }])
+        );
         assert_eq!(shown["conditions"][0]["type"], "Accepted");
     }
 }

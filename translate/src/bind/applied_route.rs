@@ -1,10 +1,13 @@
 //! Which routes apply where they are attached: on one port of a service, routes of one kind do.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use proto::{Kind, Name, ObjectRef};
 
-use super::resolved_route::{self, ResolvedRoute};
+use super::{
+    resolved_parent::{Attached, AttachedService},
+    resolved_route::{self, ResolvedRoute},
+};
 use crate::{
     derive::{Derived, Reads, Row},
     mesh::name::{Key, ServiceKey},
@@ -14,6 +17,8 @@ use crate::{
 pub(crate) struct AppliedRoute {
     /// Every port that the route is attached to, and the route that has it instead.
     pub(crate) ports: BTreeMap<(ServiceKey, u16), Option<ObjectRef>>,
+    /// Every waypoint that it is attached to as a whole, and the route that is there instead.
+    pub(crate) gateways: BTreeMap<Key, Option<ObjectRef>>,
     /// The waypoints that apply it to some port.
     waypoints: Vec<Key>,
 }
@@ -22,7 +27,9 @@ pub(crate) struct AppliedRoute {
 pub(crate) enum Bucket {
     /// Routes that apply to some port of that service.
     Service(ServiceKey),
-    /// Routes that apply to some service behind that waypoint.
+    /// Routes that apply to a waypoint as a whole.
+    Gateway(Key),
+    /// Routes that apply to something behind that waypoint.
     Waypoint(Key),
 }
 
@@ -34,8 +41,10 @@ impl Row for AppliedRoute {
     fn buckets(_key: &ObjectRef, row: &Self) -> Vec<Bucket> {
         let services = row.ports.iter().filter(|(_, rival)| rival.is_none());
         let services = services.map(|((service, _), _)| Bucket::Service(service.clone()));
-        let mut buckets: Vec<Bucket> =
-            services.chain(row.waypoints.iter().cloned().map(Bucket::Waypoint)).collect();
+        let gateways = row.gateways.iter().filter(|(_, rival)| rival.is_none());
+        let gateways = gateways.map(|(gateway, _)| Bucket::Gateway(gateway.clone()));
+        let waypoints = row.waypoints.iter().cloned().map(Bucket::Waypoint);
+        let mut buckets: Vec<Bucket> = services.chain(gateways).chain(waypoints).collect();
         buckets.sort_unstable();
         buckets.dedup();
         buckets
@@ -55,17 +64,42 @@ pub(crate) fn bind(
     key: &ObjectRef,
 ) -> Option<AppliedRoute> {
     let route = resolved.get(reads, key)?;
-    let mut applied = AppliedRoute { ports: BTreeMap::new(), waypoints: Vec::new() };
+    let mut applied =
+        AppliedRoute { ports: BTreeMap::new(), gateways: BTreeMap::new(), waypoints: Vec::new() };
     for attached in route.parents.iter().filter_map(|parent| parent.attached.as_ref().ok()) {
-        for port in &attached.ports {
-            let rival = rival(reads, resolved, key, &attached.service, *port);
-            if rival.is_none() {
-                applied.waypoints.extend(attached.waypoints.iter().cloned());
+        match attached {
+            Attached::Service(AttachedService { service, ports, waypoints }) => {
+                for port in ports {
+                    let rival = rival(reads, resolved, key, service, *port);
+                    if rival.is_none() {
+                        applied.waypoints.extend(waypoints.iter().cloned());
+                    }
+                    applied.ports.insert((service.clone(), *port), rival);
+                }
             }
-            applied.ports.insert((attached.service.clone(), *port), rival);
+            Attached::Gateway(gateway) => {
+                let rival = rival_at_gateway(reads, resolved, key, gateway);
+                if rival.is_none() {
+                    applied.waypoints.push(gateway.clone());
+                }
+                applied.gateways.insert(gateway.clone(), rival);
+            }
         }
     }
     Some(applied)
+}
+
+/// Routes of requests and routes of connections do not meet there: each kind has ports of its own.
+fn rival_at_gateway(
+    reads: &Reads,
+    resolved: &Derived<ResolvedRoute>,
+    key: &ObjectRef,
+    gateway: &Key,
+) -> Option<ObjectRef> {
+    let bucket = resolved_route::Bucket::Gateway(gateway.clone());
+    let alike =
+        resolved.bucket(reads, &bucket).filter(|(name, _)| takes_all(name.kind) == takes_all(key.kind));
+    first_of(alike).filter(|winner| beats(winner, key))
 }
 
 /// GEP-1426: "If multiple routes with different types both bind to the same Service and Port pair,
@@ -80,11 +114,7 @@ fn rival(
     port: u16,
 ) -> Option<ObjectRef> {
     let own = first(reads, resolved, &key.namespace, service, port);
-    let beaten = |winner: &ObjectRef| match winner.kind == key.kind {
-        true if takes_all(key.kind) => winner != key,
-        same_kind => !same_kind,
-    };
-    own.filter(beaten).or_else(|| {
+    own.filter(|winner| beats(winner, key)).or_else(|| {
         let producer = first(reads, resolved, &service.namespace, service, port);
         producer.filter(|winner| key.namespace != service.namespace && takes_all(winner.kind))
     })
@@ -102,11 +132,24 @@ fn first(
     let on_port = resolved.bucket(reads, &bucket).filter(|(name, route)| {
         let mut attached = route.parents.iter().filter_map(|parent| parent.attached.as_ref().ok());
         name.namespace == *namespace
-            && attached.any(|attached| attached.service == *service && attached.ports.contains(&port))
+            && attached.any(|attached| match attached {
+                Attached::Service(attached) => attached.service == *service && attached.ports.contains(&port),
+                Attached::Gateway(_) => false,
+            })
     });
-    let first =
-        on_port.min_by_key(|(name, route)| (specificity(name.kind), route.created, name.name.clone()));
+    first_of(on_port)
+}
+
+fn first_of<'t>(routes: impl Iterator<Item = (&'t ObjectRef, &'t Arc<ResolvedRoute>)>) -> Option<ObjectRef> {
+    let first = routes.min_by_key(|(name, route)| {
+        (specificity(name.kind), route.created, name.namespace.clone(), name.name.clone())
+    });
     first.map(|(name, _)| name.clone())
+}
+
+/// Whether the first of several routes leaves nothing for that one.
+fn beats(first: &ObjectRef, other: &ObjectRef) -> bool {
+    first.kind != other.kind || (takes_all(other.kind) && first != other)
 }
 
 /// GEP-1426: "Route type specificity is defined in the following order (first one wins):

@@ -4,6 +4,7 @@ pub(crate) mod addressed;
 pub(crate) mod applied_route;
 pub(crate) mod endpoints_of;
 pub(crate) mod policies_of;
+pub(crate) mod resolved_parent;
 pub(crate) mod resolved_route;
 pub(crate) mod routes_of;
 pub(crate) mod waypoint_of;

@@ -4,16 +4,16 @@
 
 use std::sync::Arc;
 
-use proto::{Kind, Name, ObjectRef};
+use proto::{Name, ObjectRef};
 
-use super::waypoint_of::WaypointOf;
+use super::{
+    resolved_parent::{self, Attached, ResolvedParent},
+    waypoint_of::WaypointOf,
+};
 use crate::{
     derive::{Derived, Reads, Row},
     inputs::Inputs,
-    mesh::{
-        name::{Key, ServiceKey},
-        protocol::Protocol,
-    },
+    mesh::name::{Key, ServiceKey},
     problem::{Problem, Reason},
     route::{
         backend::BackendRef,
@@ -34,22 +34,6 @@ pub(crate) struct ResolvedRoute {
     pub(crate) problems: Vec<Problem>,
     /// What is wrong with the references of the rules.
     pub(crate) unresolved: Vec<Problem>,
-}
-
-/// A parent that is ours to answer for.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct ResolvedParent {
-    pub(crate) json: Arc<str>,
-    /// The ports that the route is attached to, or why to none.
-    pub(crate) attached: Result<Attached, Problem>,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Attached {
-    pub(crate) service: ServiceKey,
-    pub(crate) ports: Vec<u16>,
-    /// The waypoints that apply it there.
-    pub(crate) waypoints: Vec<Key>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -74,6 +58,8 @@ pub(crate) struct Share {
 pub(crate) enum Bucket {
     /// Routes that are attached to that service.
     Service(ServiceKey),
+    /// Routes that are attached to that waypoint as a whole.
+    Gateway(Key),
 }
 
 impl Row for ResolvedRoute {
@@ -83,8 +69,12 @@ impl Row for ResolvedRoute {
 
     fn buckets(_key: &ObjectRef, row: &Self) -> Vec<Bucket> {
         let attached = row.parents.iter().filter_map(|parent| parent.attached.as_ref().ok());
-        let mut buckets: Vec<Bucket> =
-            attached.map(|attached| Bucket::Service(attached.service.clone())).collect();
+        let mut buckets: Vec<Bucket> = attached
+            .map(|attached| match attached {
+                Attached::Service(attached) => Bucket::Service(attached.service.clone()),
+                Attached::Gateway(gateway) => Bucket::Gateway(gateway.clone()),
+            })
+            .collect();
         buckets.sort_unstable();
         buckets.dedup();
         buckets
@@ -100,8 +90,10 @@ pub(crate) fn bind(
 ) -> Option<ResolvedRoute> {
     let route = inputs.routes.get(reads, key)?;
     let referrer = Referrer { reads, inputs, key, route };
-    let parents =
-        route.parents.iter().filter_map(|parent| resolve_parent(reads, inputs, waypoint_of, key, parent));
+    let parents = route
+        .parents
+        .iter()
+        .filter_map(|parent| resolved_parent::bind(reads, inputs, waypoint_of, key, parent));
     let parents = parents.collect();
     let mut unresolved = Vec::new();
     let rules = route.rules.iter().map(|rule| ResolvedRule {
@@ -124,66 +116,6 @@ pub(crate) fn bind(
         problems: route.problems.clone(),
         unresolved,
     })
-}
-
-fn resolve_parent(
-    reads: &Reads,
-    inputs: &Inputs,
-    waypoint_of: &Derived<WaypointOf>,
-    key: &ObjectRef,
-    parent: &ParentRef,
-) -> Option<ResolvedParent> {
-    let resolved = |attached| Some(ResolvedParent { json: Arc::clone(&parent.json), attached });
-    let no_match = |field: Option<&str>, message: String| {
-        let at = field.map_or_else(|| parent.at.clone(), |field| parent.at.field(field));
-        resolved(Err(Problem { at, reason: Reason::NoMatchingParent, message }))
-    };
-    let (service, port, section) = match &parent.parent {
-        Parent::Foreign => return None,
-        Parent::Refused(problem) => return resolved(Err(problem.clone())),
-        Parent::Service { service, port, section } => (service, port, section),
-    };
-    let Some(row) = inputs.services.get(reads, service) else {
-        return no_match(None, format!("Service {service} was not found"));
-    };
-    let chosen = row.ports.iter().filter(|candidate| port.is_none_or(|port| port == candidate.number));
-    let chosen: Vec<_> =
-        chosen.filter(|candidate| section.as_ref().is_none_or(|name| *name == candidate.name)).collect();
-    if chosen.is_empty() {
-        let field = if port.is_some() { "port" } else { "sectionName" };
-        return no_match(Some(field), format!("Service {service} has no such port"));
-    }
-    let of_connections = key.kind == Kind::TCPRoute;
-    if of_connections && key.namespace != service.namespace {
-        return resolved(Err(Problem {
-            at: parent.at.field("namespace"),
-            reason: Reason::UnsupportedValue,
-            message: format!(
-                "a {} has to be in the namespace of its Service, {:?}: a tunnel is routed before its caller is known",
-                key.kind.name(),
-                &*service.namespace
-            ),
-        }));
-    }
-    let takes = |protocol: Protocol| match protocol {
-        Protocol::Http => !of_connections,
-        Protocol::Tcp => of_connections,
-        Protocol::Sniffed => true,
-    };
-    let ports: Vec<u16> = chosen.iter().filter(|port| takes(port.protocol)).map(|port| port.number).collect();
-    if ports.is_empty() {
-        return no_match(
-            None,
-            if of_connections {
-                format!("Service {service} speaks HTTP there; set appProtocol: tcp if it does not")
-            } else {
-                format!("Service {service} speaks no HTTP there; set appProtocol: http if it does")
-            },
-        );
-    }
-    let binding = waypoint_of.get(reads, service);
-    let waypoints = binding.into_iter().flat_map(|binding| binding.serving().cloned()).collect();
-    resolved(Ok(Attached { service: service.clone(), ports, waypoints }))
 }
 
 /// Who refers to backends.
@@ -231,7 +163,7 @@ impl Referrer<'_> {
         let Self { reads, inputs, key, route } = self;
         let is_parent = |parent: &ParentRef| match &parent.parent {
             Parent::Service { service: parent, .. } => parent == service,
-            Parent::Refused(_) | Parent::Foreign => false,
+            Parent::Gateway { .. } | Parent::Refused(_) | Parent::Foreign => false,
         };
         service.namespace == key.namespace
             || route.parents.iter().any(is_parent)

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     derive::{Derived, Reads, Row},
     mesh::{
-        name::{PortKey, ServiceKey},
+        name::{Origin, PortKey, ServiceKey},
         protocol::Protocol,
     },
     route::{matches::HttpMatch, precedence::Precedence},
@@ -101,7 +101,22 @@ pub(crate) fn bind(
     let own = Arc::new(Forward(vec![Share { weight: 1, backend: Some((key.service.clone(), key.port)) }]));
     let on_service = applied.bucket(reads, &Bucket::Service(key.service.clone()));
     let on_port = on_service.filter(|(_, applied)| applied.applies_to(&key.service, key.port));
-    let routes: Vec<_> = on_port.filter_map(|(name, _)| Some((name, resolved.get(reads, name)?))).collect();
+    let mut routes: Vec<_> =
+        on_port.filter_map(|(name, _)| Some((name, resolved.get(reads, name)?))).collect();
+    // The more specific parent counts: what is said of a waypoint as a whole is for the ports that
+    // nothing is said of. A pod at its own address is no service and has no routes at all.
+    let said = routes.iter().any(|(name, _)| name.namespace == key.service.namespace);
+    let mut at_gateway = Vec::new();
+    if !said && key.service.origin != Origin::Pod {
+        let bucket = applied.bucket(reads, &Bucket::Gateway(key.waypoint.clone()));
+        let suits = |name: &ObjectRef| (name.kind == Kind::TCPRoute) == (protocol == Protocol::Tcp);
+        at_gateway.extend(
+            bucket
+                .filter(|(name, _)| suits(name))
+                .filter_map(|(name, _)| Some((name, resolved.get(reads, name)?))),
+        );
+        routes.extend(at_gateway.iter().filter(|(name, _)| name.kind == Kind::TCPRoute));
+    }
     let of_connections = routes.iter().find(|(name, _)| name.kind == Kind::TCPRoute);
     if let Some((_, route)) = of_connections {
         let connections = route.rules.first().map(|rule| Arc::clone(&rule.forward)).unwrap_or_default();
@@ -118,7 +133,10 @@ pub(crate) fn bind(
     for (name, route) in routes {
         groups.entry(name.namespace.clone()).or_default().extend(routed(name, route));
     }
-    let producers = groups.remove(&key.service.namespace);
+    let producers = groups.remove(&key.service.namespace).or_else(|| {
+        (!at_gateway.is_empty())
+            .then(|| at_gateway.iter().flat_map(|(name, route)| routed(name, route)).collect())
+    });
     Some(RoutesOf {
         protocol,
         connections: Arc::clone(&own),

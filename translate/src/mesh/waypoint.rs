@@ -3,11 +3,11 @@
 use std::{collections::BTreeMap, net::IpAddr};
 
 use proto::{
-    Name,
+    Kind, Name,
     gateway::{
         Gateway,
         gateways::{
-            GatewayListeners, GatewayListenersAllowedRoutesNamespaces,
+            GatewayListeners, GatewayListenersAllowedRoutesKinds, GatewayListenersAllowedRoutesNamespaces,
             GatewayListenersAllowedRoutesNamespacesFrom,
         },
     },
@@ -40,8 +40,18 @@ pub(crate) struct Waypoint {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct WaypointListener {
     pub(crate) name: Name,
+    /// Why it does not work.
     pub(crate) problem: Option<Problem>,
+    /// Another listener has its port.
+    pub(crate) conflicted: bool,
+    /// The kinds of routes that attach to it (`allowedRoutes.kinds`).
+    pub(crate) kinds: Vec<Kind>,
+    /// What of `allowedRoutes.kinds` cannot attach to a waypoint.
+    pub(crate) unknown_kinds: Vec<Problem>,
 }
+
+/// The kinds of routes that a waypoint can apply.
+const ROUTES: [Kind; 3] = [Kind::GRPCRoute, Kind::HTTPRoute, Kind::TCPRoute];
 
 /// Which traffic a waypoint takes (`istio.io/waypoint-for`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -183,16 +193,50 @@ fn lower_allows(
 }
 
 fn lower_listeners(listeners: &[GatewayListeners], at: &FieldPath) -> Vec<WaypointListener> {
+    let first = listeners.iter().position(is_hbone);
     let lowered = listeners.iter().enumerate().map(|(index, listener)| {
-        let problem = (!is_hbone(listener)).then(|| Problem {
-            at: at.index(index),
+        let at = at.index(index);
+        let conflicted = is_hbone(listener) && first != Some(index);
+        let message = if conflicted {
+            Some(format!("the listener before has port {HBONE_PORT}; a waypoint has one"))
+        } else {
+            (!is_hbone(listener)).then(|| {
+                format!(
+                    "expected a single listener on port {HBONE_PORT} with protocol \"HBONE\", not port {} with {:?}",
+                    listener.port, listener.protocol
+                )
+            })
+        };
+        let problem = message.map(|message| Problem {
+            at: at.clone(),
             reason: Reason::UnsupportedValue,
-            message: format!(
-                "expected a single listener on port {HBONE_PORT} with protocol \"HBONE\", not port {} with {:?}",
-                listener.port, listener.protocol
-            ),
+            message,
         });
-        WaypointListener { name: listener.name.as_str().into(), problem }
+        let (kinds, unknown_kinds) = lower_kinds(listener, &at.field("allowedRoutes").field("kinds"));
+        WaypointListener { name: listener.name.as_str().into(), problem, conflicted, kinds, unknown_kinds }
     });
     lowered.collect()
+}
+
+fn lower_kinds(listener: &GatewayListeners, at: &FieldPath) -> (Vec<Kind>, Vec<Problem>) {
+    let asked = listener.allowed_routes.as_ref().and_then(|allowed| allowed.kinds.as_deref());
+    let Some(asked) = asked.filter(|asked| !asked.is_empty()) else {
+        return (ROUTES.to_vec(), Vec::new());
+    };
+    let mut kinds = Vec::new();
+    let mut problems = Vec::new();
+    for (index, GatewayListenersAllowedRoutesKinds { group, kind }) in asked.iter().enumerate() {
+        let group = group.as_deref().unwrap_or("gateway.networking.k8s.io");
+        match ROUTES.iter().find(|route| route.group() == group && route.name() == kind) {
+            Some(route) => kinds.push(*route),
+            None => problems.push(Problem {
+                at: at.index(index),
+                reason: Reason::InvalidKind,
+                message: format!("{kind:?} of group {group:?} cannot attach to a waypoint"),
+            }),
+        }
+    }
+    kinds.sort_unstable();
+    kinds.dedup();
+    (kinds, problems)
 }

@@ -1,4 +1,4 @@
-//! Parents of a route: the services whose requests it routes.
+//! Parents of a route: the services whose requests it routes, one by one or all of a waypoint.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use proto::{
 };
 
 use crate::{
-    mesh::name::ServiceKey,
+    mesh::name::{Key, ServiceKey},
     problem::{FieldPath, Problem, Reason},
 };
 
@@ -27,6 +27,8 @@ pub(crate) struct ParentRef {
 pub(crate) enum Parent {
     /// One port of a service, or all of them.
     Service { service: ServiceKey, port: Option<u16>, section: Option<Name> },
+    /// A Gateway, by one of its listeners or any: all services behind it, if it is a waypoint.
+    Gateway { gateway: Key, port: Option<i32>, section: Option<Name> },
     /// A reference that we are asked to take and cannot.
     Refused(Problem),
     /// Not for a waypoint: another controller answers it.
@@ -97,6 +99,11 @@ fn lower_one(spec: &Fields<'_>, route_namespace: &Name, at: &FieldPath) -> Paren
                 port,
                 section: section_name.map(Into::into),
             },
+        },
+        ("gateway.networking.k8s.io", "Gateway") => Parent::Gateway {
+            gateway: Key::new(namespace, name),
+            port,
+            section: section_name.map(Into::into),
         },
         ("networking.istio.io", "ServiceEntry") => {
             refused("kind", "a ServiceEntry as parent is not supported yet".to_owned())

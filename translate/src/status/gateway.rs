@@ -5,7 +5,10 @@ use crate::{
     bind::applied_route::{AppliedRoute, Bucket},
     derive::{Derived, Reads},
     inputs::Inputs,
-    mesh::{name::Key, waypoint::Waypoint},
+    mesh::{
+        name::Key,
+        waypoint::{Waypoint, WaypointListener},
+    },
     problem::Problem,
 };
 
@@ -54,20 +57,37 @@ fn listeners(waypoint: &Waypoint, attached_routes: u32) -> Vec<ListenerStatus> {
     let statuses = waypoint.listeners.iter().map(|listener| ListenerStatus {
         name: listener.name.clone(),
         attached_routes: if listener.problem.is_none() { attached_routes } else { 0 },
-        conditions: vec![match &listener.problem {
-            None => Condition {
-                kind: "Accepted",
-                truth: Truth::True,
-                reason: "Accepted",
-                message: "no problems found".to_owned(),
-            },
-            Some(problem) => Condition {
-                kind: "Accepted",
-                truth: Truth::False,
-                reason: "UnsupportedProtocol",
-                message: problem.to_string(),
-            },
-        }],
+        supported_kinds: listener.kinds.clone(),
+        conditions: listener_conditions(listener),
     });
     statuses.collect()
+}
+
+fn listener_conditions(listener: &WaypointListener) -> Vec<Condition> {
+    let fine = || "no problems found".to_owned();
+    let WaypointListener { name: _, problem, conflicted, kinds: _, unknown_kinds } = listener;
+    let condition = |kind, truth, reason, message| Condition { kind, truth, reason, message };
+    let accepted = match problem {
+        None => condition("Accepted", Truth::True, "Accepted", fine()),
+        Some(problem) => {
+            let reason = if *conflicted { "PortUnavailable" } else { "UnsupportedProtocol" };
+            condition("Accepted", Truth::False, reason, problem.to_string())
+        }
+    };
+    let programmed = match problem {
+        None => programmed(),
+        Some(problem) => condition("Programmed", Truth::False, "Invalid", problem.to_string()),
+    };
+    let resolved = if unknown_kinds.is_empty() {
+        condition("ResolvedRefs", Truth::True, "ResolvedRefs", fine())
+    } else {
+        condition("ResolvedRefs", Truth::False, "InvalidRouteKinds", super::list(unknown_kinds))
+    };
+    let conflict = match problem {
+        Some(problem) if *conflicted => {
+            condition("Conflicted", Truth::True, "ProtocolConflict", problem.to_string())
+        }
+        Some(_) | None => condition("Conflicted", Truth::False, "NoConflicts", fine()),
+    };
+    vec![accepted, programmed, resolved, conflict]
 }

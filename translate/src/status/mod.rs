@@ -67,6 +67,8 @@ pub struct ListenerStatus {
     pub name: Name,
     /// Routes attached through it.
     pub attached_routes: u32,
+    /// The kinds of routes that it takes.
+    pub supported_kinds: Vec<Kind>,
     /// What holds for it.
     pub conditions: Vec<Condition>,
 }

@@ -6,7 +6,8 @@ use super::{Condition, ParentStatus, Status, Truth};
 use crate::{
     bind::{
         applied_route::AppliedRoute,
-        resolved_route::{Attached, ResolvedParent, ResolvedRoute},
+        resolved_parent::{Attached, AttachedService, ResolvedParent},
+        resolved_route::ResolvedRoute,
         waypoint_of::{Refused, WaypointOf},
     },
     derive::{Derived, Reads},
@@ -77,15 +78,20 @@ fn conditions(
 }
 
 fn accepted(applied: &AppliedRoute, attached: &Attached) -> Condition {
-    let rivals: Vec<String> = attached
-        .ports
-        .iter()
-        .filter_map(|port| {
-            let rival = applied.ports.get(&(attached.service.clone(), *port))?.as_ref()?;
-            Some(format!("port {port} of Service {} has {rival} instead", attached.service))
-        })
-        .collect();
-    let nowhere = rivals.len() == attached.ports.len();
+    let (asked, rivals): (usize, Vec<String>) = match attached {
+        Attached::Service(AttachedService { service, ports, waypoints: _ }) => {
+            let rivals = ports.iter().filter_map(|port| {
+                let rival = applied.ports.get(&(service.clone(), *port))?.as_ref()?;
+                Some(format!("port {port} of Service {service} has {rival} instead"))
+            });
+            (ports.len(), rivals.collect())
+        }
+        Attached::Gateway(gateway) => {
+            let rival = applied.gateways.get(gateway).and_then(Option::as_ref);
+            (1, rival.map(|rival| format!("Gateway {gateway} has {rival} instead")).into_iter().collect())
+        }
+    };
+    let nowhere = rivals.len() == asked;
     Condition {
         kind: "Accepted",
         truth: if nowhere { Truth::False } else { Truth::True },
@@ -96,6 +102,17 @@ fn accepted(applied: &AppliedRoute, attached: &Attached) -> Condition {
 
 /// Without a waypoint nothing applies the route, however valid it is.
 fn resolved_waypoints(reads: &Reads, attached: &Attached, waypoint_of: &Derived<WaypointOf>) -> Condition {
+    let attached = match attached {
+        Attached::Service(attached) => attached,
+        Attached::Gateway(waypoint) => {
+            return Condition {
+                kind: "ResolvedWaypoints",
+                truth: Truth::True,
+                reason: "ResolvedWaypoints",
+                message: format!("applied by waypoint {waypoint}, to services without routes of their own"),
+            };
+        }
+    };
     let (truth, message) = match waypoint_of.get(reads, &attached.service).map(|binding| &**binding) {
         Some(WaypointOf::Bound { waypoint, canary: _ }) => {
             (Truth::True, format!("applied by waypoint {waypoint}"))

@@ -1,0 +1,171 @@
+//! Parents with their references looked up: which of them take the route.
+
+use std::sync::Arc;
+
+use proto::{Kind, Name, ObjectRef};
+
+use super::waypoint_of::WaypointOf;
+use crate::{
+    derive::{Derived, Reads},
+    inputs::Inputs,
+    mesh::{
+        name::{Key, ServiceKey},
+        protocol::Protocol,
+        waypoint::{HBONE_PORT, Waypoint},
+    },
+    problem::{Problem, Reason},
+    route::parent::{Parent, ParentRef},
+};
+
+/// A parent that is ours to answer for.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct ResolvedParent {
+    pub(crate) json: Arc<str>,
+    /// What the route is attached to, or why to nothing.
+    pub(crate) attached: Result<Attached, Problem>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Attached {
+    Service(AttachedService),
+    /// Every service behind that waypoint whose port has no route of the service's own.
+    Gateway(Key),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct AttachedService {
+    pub(crate) service: ServiceKey,
+    pub(crate) ports: Vec<u16>,
+    /// The waypoints that apply it there.
+    pub(crate) waypoints: Vec<Key>,
+}
+
+/// `None` for a parent that another controller answers for.
+pub(crate) fn bind(
+    reads: &Reads,
+    inputs: &Inputs,
+    waypoint_of: &Derived<WaypointOf>,
+    key: &ObjectRef,
+    parent: &ParentRef,
+) -> Option<ResolvedParent> {
+    let attached = match &parent.parent {
+        Parent::Foreign => return None,
+        Parent::Refused(problem) => Err(problem.clone()),
+        Parent::Service { service, port, section } => {
+            to_service(reads, inputs, waypoint_of, key, parent, service, *port, section.as_ref())
+        }
+        Parent::Gateway { gateway, port, section } => {
+            let waypoint = inputs.waypoints.get(reads, gateway)?;
+            let namespace = inputs.namespaces.get(reads, &key.namespace);
+            let labels = namespace.map(|namespace| namespace.labels.clone()).unwrap_or_default();
+            if waypoint.allows.admits(&gateway.namespace, &key.namespace, &labels) {
+                to_gateway(key, parent, gateway, waypoint, *port, section.as_ref())
+            } else {
+                Err(Problem {
+                    at: parent.at.clone(),
+                    reason: Reason::NotAllowedByListeners,
+                    message: format!(
+                        "Gateway {gateway} does not admit this namespace; is allowedRoutes missing on its listener?"
+                    ),
+                })
+            }
+        }
+    };
+    Some(ResolvedParent { json: Arc::clone(&parent.json), attached })
+}
+
+fn no_match(parent: &ParentRef, field: Option<&str>, message: String) -> Result<Attached, Problem> {
+    let at = field.map_or_else(|| parent.at.clone(), |field| parent.at.field(field));
+    Err(Problem { at, reason: Reason::NoMatchingParent, message })
+}
+
+fn to_gateway(
+    key: &ObjectRef,
+    parent: &ParentRef,
+    gateway: &Key,
+    waypoint: &Waypoint,
+    port: Option<i32>,
+    section: Option<&Name>,
+) -> Result<Attached, Problem> {
+    if port.is_some_and(|port| port != i32::from(HBONE_PORT)) {
+        return no_match(
+            parent,
+            Some("port"),
+            format!("a waypoint listens on {HBONE_PORT} only; leave the port out"),
+        );
+    }
+    let working = waypoint.listeners.iter().filter(|listener| listener.problem.is_none());
+    let Some(listener) =
+        working.into_iter().find(|listener| section.is_none_or(|section| *section == listener.name))
+    else {
+        let field = section.map(|_| "sectionName");
+        return no_match(parent, field, format!("Gateway {gateway} has no such listener that works"));
+    };
+    if !listener.kinds.contains(&key.kind) {
+        return Err(Problem {
+            at: parent.at.clone(),
+            reason: Reason::NotAllowedByListeners,
+            message: format!(
+                "listener {:?} of Gateway {gateway} does not take {}s",
+                &*listener.name,
+                key.kind.name()
+            ),
+        });
+    }
+    Ok(Attached::Gateway(gateway.clone()))
+}
+
+#[expect(clippy::too_many_arguments, reason = "the fields of one variant, and what they are looked up in")]
+fn to_service(
+    reads: &Reads,
+    inputs: &Inputs,
+    waypoint_of: &Derived<WaypointOf>,
+    key: &ObjectRef,
+    parent: &ParentRef,
+    service: &ServiceKey,
+    port: Option<u16>,
+    section: Option<&Name>,
+) -> Result<Attached, Problem> {
+    let Some(row) = inputs.services.get(reads, service) else {
+        return no_match(parent, None, format!("Service {service} was not found"));
+    };
+    let chosen = row.ports.iter().filter(|candidate| port.is_none_or(|port| port == candidate.number));
+    let chosen: Vec<_> =
+        chosen.filter(|candidate| section.is_none_or(|name| *name == candidate.name)).collect();
+    if chosen.is_empty() {
+        let field = if port.is_some() { "port" } else { "sectionName" };
+        return no_match(parent, Some(field), format!("Service {service} has no such port"));
+    }
+    let of_connections = key.kind == Kind::TCPRoute;
+    if of_connections && key.namespace != service.namespace {
+        return Err(Problem {
+            at: parent.at.field("namespace"),
+            reason: Reason::UnsupportedValue,
+            message: format!(
+                "a {} has to be in the namespace of its Service, {:?}: a tunnel is routed before its caller is known",
+                key.kind.name(),
+                &*service.namespace
+            ),
+        });
+    }
+    let takes = |protocol: Protocol| match protocol {
+        Protocol::Http => !of_connections,
+        Protocol::Tcp => of_connections,
+        Protocol::Sniffed => true,
+    };
+    let ports: Vec<u16> = chosen.iter().filter(|port| takes(port.protocol)).map(|port| port.number).collect();
+    if ports.is_empty() {
+        return no_match(
+            parent,
+            None,
+            if of_connections {
+                format!("Service {service} speaks HTTP there; set appProtocol: tcp if it does not")
+            } else {
+                format!("Service {service} speaks no HTTP there; set appProtocol: http if it does")
+            },
+        );
+    }
+    let binding = waypoint_of.get(reads, service);
+    let waypoints = binding.into_iter().flat_map(|binding| binding.serving().cloned()).collect();
+    Ok(Attached::Service(AttachedService { service: service.clone(), ports, waypoints }))
+}
