@@ -25,9 +25,17 @@ pub use api::{
         filters::{
             common::set_filter_state::v3 as filter_state,
             http::{
-                credential_injector::v3::CredentialInjector, filter_chain::v3 as http_filter_chain,
-                grpc_stats::v3 as http_grpc_stats, rbac::v3 as http_rbac, router::v3::Router,
-                set_filter_state::v3::Config as HttpSetFilterState, upstream_codec::v3::UpstreamCodec,
+                cors::v3 as http_cors,
+                credential_injector::v3::CredentialInjector,
+                filter_chain::v3 as http_filter_chain,
+                grpc_stats::v3 as http_grpc_stats,
+                rbac::v3 as http_rbac,
+                router::v3::Router,
+                set_filter_state::v3::Config as HttpSetFilterState,
+                stateful_session::v3::{
+                    StatefulSession, StatefulSessionPerRoute, stateful_session_per_route,
+                },
+                upstream_codec::v3::UpstreamCodec,
             },
             listener::{http_inspector::v3::HttpInspector, original_dst::v3::OriginalDst},
             network::{
@@ -39,8 +47,13 @@ pub use api::{
         http::{
             early_header_mutation::header_mutation::v3::HeaderMutation as EarlyHeaderMutation,
             injected_credentials::generic::v3::Generic as GenericCredential,
+            stateful_session::{
+                cookie::v3::CookieBasedSessionState as CookieSession,
+                header::v3::HeaderBasedSessionState as HeaderSession,
+            },
         },
         matching::common_inputs::network::v3 as network_inputs,
+        retry::host::previous_hosts::v3::PreviousHostsPredicate as PreviousHosts,
         transport_sockets::{
             internal_upstream::v3::{self as internal_upstream, InternalUpstreamTransport},
             raw_buffer::v3::RawBuffer,
@@ -48,7 +61,7 @@ pub use api::{
         },
         upstreams::http::v3::{self as http_protocol, HttpProtocolOptions},
     },
-    r#type::{matcher::v3 as matcher, metadata::v3 as metadata, v3 as percent},
+    r#type::{http::v3 as session_cookie, matcher::v3 as matcher, metadata::v3 as metadata, v3 as percent},
 };
 pub use envoy_types::pb::xds::{core::v3 as xds_core, r#type::matcher::v3 as xds_matcher};
 pub use google::protobuf::{

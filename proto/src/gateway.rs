@@ -4,6 +4,12 @@
 pub use gateway_api::apis::experimental::{gateways, grpcroutes, httproutes, referencegrants, tcproutes};
 pub use gateways::Gateway;
 pub use grpcroutes::GrpcRoute;
-pub use httproutes::HttpRoute;
+pub use httproutes::{HttpRoute, HttpRouteRulesFilters as Filter};
 pub use referencegrants::ReferenceGrant;
 pub use tcproutes::TcpRoute;
+
+/// A filter, whichever of the generated types of filter it comes in: those of a rule, of a backend
+/// and of each kind of route are the same JSON. `None` for what is no filter.
+pub fn filter<T: serde::Serialize>(spec: &T) -> Option<Filter> {
+    serde_json::from_value(serde_json::to_value(spec).ok()?).ok()
+}

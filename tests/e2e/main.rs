@@ -9,6 +9,7 @@ mod changes;
 mod corpus;
 mod demo;
 mod flips;
+mod routing;
 mod shop;
 mod survival;
 mod tunnels;

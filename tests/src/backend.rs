@@ -9,6 +9,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use anyhow::{Context, Result};
@@ -20,6 +21,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo},
     server::conn::auto,
 };
+use parking_lot::Mutex;
 use serde_json::json;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -38,7 +40,9 @@ pub const BANNER: &str = "220 the backend speaks first\r\n";
 pub enum Protocol {
     /// HTTP/1.1 and HTTP/2 on one port. The answer is a JSON object: the backend's `name`, and the
     /// `method`, `path`, `version`, `authority` and `headers` of the request as they arrived. A gRPC call
-    /// of any service and method is answered with one message that is the same object.
+    /// of any service and method is answered with one message that is the same object. A request may
+    /// ask for an answer after `x-wait` milliseconds, and that its first `x-fail` tries, told apart by
+    /// `x-request-id`, be answered with 503.
     Http,
     /// Sends back what it receives.
     Echo,
@@ -71,6 +75,17 @@ struct Counters {
     connections: AtomicU64,
     requests: AtomicU64,
     bytes: AtomicU64,
+    tries: Mutex<BTreeMap<String, u64>>,
+}
+
+impl Counters {
+    /// How often the request of that id has been tried, with this try.
+    fn tries(&self, id: String) -> u64 {
+        let mut tries = self.tries.lock();
+        let count = tries.entry(id).or_default();
+        *count += 1;
+        *count
+    }
 }
 
 impl Backend {
@@ -121,7 +136,7 @@ async fn serve(stream: TcpStream, protocol: Protocol, name: Arc<str>, seen: Arc<
 async fn http(stream: TcpStream, name: Arc<str>, seen: Arc<Counters>) -> Result<()> {
     let service = service_fn(move |request| {
         seen.requests.fetch_add(1, Ordering::Relaxed);
-        answer(Arc::clone(&name), request)
+        answer(Arc::clone(&name), Arc::clone(&seen), request)
     });
     let either = auto::Builder::new(TokioExecutor::new());
     let ended = either.serve_connection(TokioIo::new(stream), service).await;
@@ -130,11 +145,16 @@ async fn http(stream: TcpStream, name: Arc<str>, seen: Arc<Counters>) -> Result<
 
 async fn answer(
     name: Arc<str>,
+    counters: Arc<Counters>,
     request: http::Request<Incoming>,
 ) -> Result<Response<UnsyncBoxBody<Bytes, Infallible>>, Infallible> {
     let (parts, body) = request.into_parts();
     // The request is read to its end before the answer, so that keep-alive connections stay in step.
     let body = body.collect().await.map(|body| body.to_bytes().len()).unwrap_or_default();
+    let number = |name| parts.headers.get(name).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if let Some(wait) = number("x-wait") {
+        tokio::time::sleep(Duration::from_millis(wait)).await;
+    }
     let mut headers = BTreeMap::<&str, Vec<String>>::new();
     for (name, value) in &parts.headers {
         let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
@@ -157,6 +177,10 @@ async fn answer(
         (Full::new(Bytes::from(seen.to_string())).boxed_unsync(), "application/json")
     };
     let mut response = Response::new(body);
+    let id = headers.get("x-request-id").map(|ids| ids.concat()).unwrap_or_default();
+    if number("x-fail").is_some_and(|wanted| counters.tries(id) <= wanted) {
+        *response.status_mut() = http::StatusCode::SERVICE_UNAVAILABLE;
+    }
     response.headers_mut().insert(CONTENT_TYPE, http::HeaderValue::from_static(content_type));
     Ok(response)
 }

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     derive::{Derived, Reads, Row},
+    filter::Filter,
     inputs::Inputs,
     mesh::name::{Key, ServiceKey},
     problem::{Problem, Reason},
@@ -20,7 +21,7 @@ use crate::{
         matches::HttpMatch,
         parent::{Parent, ParentRef},
         precedence::Rank,
-        rule::Route,
+        rule::{Delivery, Route},
     },
 };
 
@@ -43,15 +44,29 @@ pub(crate) struct ResolvedRule {
     pub(crate) forward: Arc<Forward>,
 }
 
-/// Where requests go: shares of backends. No shares at all: they fail.
+/// Where requests go: shares of backends. No shares at all: they fail, unless a filter answers them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub(crate) struct Forward(pub(crate) Vec<Share>);
+pub(crate) struct Forward {
+    pub(crate) shares: Vec<Share>,
+    /// Those of the rule; a mirror among them has a backend that exists.
+    pub(crate) filters: Vec<Filter>,
+    pub(crate) delivery: Delivery,
+}
+
+impl Forward {
+    /// The service ports that requests, or copies of them, may end at.
+    pub(crate) fn backends(&self) -> impl Iterator<Item = &(ServiceKey, u16)> {
+        let shares = self.shares.iter().filter_map(|share| share.backend.as_ref());
+        shares.chain(self.filters.iter().filter_map(Filter::mirrors_to))
+    }
+}
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Share {
     pub(crate) weight: u32,
     /// `None` for a backend that cannot be used: its share fails.
     pub(crate) backend: Option<(ServiceKey, u16)>,
+    pub(crate) filters: Vec<Filter>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -99,13 +114,21 @@ pub(crate) fn bind(
     let rules = route.rules.iter().map(|rule| ResolvedRule {
         name: rule.name.clone(),
         matches: rule.matches.clone(),
-        forward: Arc::new(Forward(
-            rule.backends
+        forward: Arc::new(Forward {
+            shares: rule
+                .backends
                 .iter()
                 .flatten()
                 .map(|backend| referrer.resolve_backend(backend, &mut unresolved))
                 .collect(),
-        )),
+            filters: rule
+                .filters
+                .iter()
+                .filter(|filter| referrer.resolve_filter(filter, &mut unresolved))
+                .cloned()
+                .collect(),
+            delivery: rule.delivery.clone(),
+        }),
     });
     let rules = rules.collect();
     Some(ResolvedRoute {
@@ -151,7 +174,22 @@ impl Referrer<'_> {
             Ok((service, port))
         });
         let backend_found = found.map_err(|problem| unresolved.push(problem)).ok();
-        Share { weight: backend.weight, backend: backend_found }
+        Share { weight: backend.weight, backend: backend_found, filters: backend.filters.clone() }
+    }
+
+    /// Whether the filter can be applied. Gateway API: a mirror whose backend is missing is left out,
+    /// and the requests go on without it.
+    fn resolve_filter(&self, filter: &Filter, unresolved: &mut Vec<Problem>) -> bool {
+        match filter {
+            Filter::RequestMirror(mirror) => {
+                self.resolve_backend(&mirror.backend, unresolved).backend.is_some()
+            }
+            Filter::Cors(_)
+            | Filter::RequestHeaderModifier(_)
+            | Filter::ResponseHeaderModifier(_)
+            | Filter::RequestRedirect(_)
+            | Filter::UrlRewrite(_) => true,
+        }
     }
 
     /// A consumer's route may lead to the very Service that its callers dialled: whoever could not

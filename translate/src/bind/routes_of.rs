@@ -60,16 +60,19 @@ impl RoutesOf {
         Self { protocol: Protocol::Tcp, connections, consumers: Vec::new(), routes: Vec::new() }
     }
 
+    /// Everybody's.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Routed> + Clone {
+        self.consumers.iter().flat_map(|(_, routes)| routes).chain(&self.routes)
+    }
+
     /// The service ports that requests may end at.
     fn backends(&self) -> BTreeSet<(ServiceKey, u16)> {
-        let consumers = self.consumers.iter().flat_map(|(_, routes)| routes);
-        let routes = consumers.chain(&self.routes);
-        let requests = routes.flat_map(|routed| &routed.forward.0);
+        let requests = self.all().map(|routed| &*routed.forward);
         let connections = match self.protocol {
-            Protocol::Tcp | Protocol::Sniffed => self.connections.0.as_slice(),
-            Protocol::Http => &[],
+            Protocol::Tcp | Protocol::Sniffed => Some(&*self.connections),
+            Protocol::Http => None,
         };
-        requests.chain(connections).filter_map(|share| share.backend.clone()).collect()
+        requests.chain(connections).flat_map(Forward::backends).cloned().collect()
     }
 }
 
@@ -98,7 +101,8 @@ pub(crate) fn bind(
         return None;
     }
     let protocol = addressed.get(reads, &key.service)?.port(key.port)?.protocol;
-    let own = Arc::new(Forward(vec![Share { weight: 1, backend: Some((key.service.clone(), key.port)) }]));
+    let own = Share { weight: 1, backend: Some((key.service.clone(), key.port)), filters: Vec::new() };
+    let own = Arc::new(Forward { shares: vec![own], ..Forward::default() });
     let on_service = applied.bucket(reads, &Bucket::Service(key.service.clone()));
     let on_port = on_service.filter(|(_, applied)| applied.applies_to(&key.service, key.port));
     let mut routes: Vec<_> =

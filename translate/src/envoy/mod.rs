@@ -12,6 +12,7 @@ pub(crate) mod extension;
 pub(crate) mod filter_state;
 pub(crate) mod infrastructure;
 pub(crate) mod main_internal;
+pub(crate) mod request_route;
 pub(crate) mod route_config;
 pub(crate) mod scope;
 pub(crate) mod sniffed;

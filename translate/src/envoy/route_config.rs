@@ -5,35 +5,26 @@
 use std::sync::Arc;
 
 use proto::{
-    Name, TypeUrl,
-    envoy::{
-        BoolValue, RouteConfiguration, UInt32Value, core, http_rbac, matcher, rbac, route, seconds,
-        string_struct,
-    },
+    TypeUrl,
+    envoy::{BoolValue, RouteConfiguration, core, http_rbac, rbac, route, seconds, string_struct},
 };
 
 use super::{
     connect_terminate::{L4_ALLOW, L4_DENY, l4},
     extension::{metadata, typed},
-    filter_state::PEER_PRINCIPAL,
     main_internal::{self, DISPATCH_HEADER, SERVICE_FILTERS, service_filters},
-    sniffed,
+    request_route, sniffed,
 };
 use crate::{
-    bind::{
-        policies_of::PoliciesOf,
-        resolved_route::Forward,
-        routes_of::{Failure, Routed, RoutesOf},
-    },
+    bind::{policies_of::PoliciesOf, routes_of::RoutesOf},
     derive::Row,
     emit::Emit,
     mesh::{
-        name::{Key, PortKey, ServiceKey},
-        pattern::Pattern,
+        name::{Key, PortKey},
         protocol::Protocol,
     },
     policy::authorization::{self, Layer},
-    route::matches::{HttpMatch, PathMatch},
+    route::retry,
     settings::Settings,
 };
 
@@ -71,12 +62,13 @@ impl Emit for PortConfig {
         let mut routes = vec![self.tunnel(key, settings)];
         if protocol.may_be_http() {
             for (namespace, consumer) in &self.routes.consumers {
-                let whole = consumer.iter().map(|routed| request(routed, settings, key)).chain([not_found()]);
-                routes.extend(whole.map(|route| for_callers_of(namespace, route, settings)));
+                let whole = consumer.iter().map(|routed| request_route::emit(routed, key, settings));
+                let whole = whole.chain([request_route::not_found()]);
+                routes.extend(whole.map(|route| request_route::for_callers_of(namespace, route, settings)));
             }
-            routes.extend(self.routes.routes.iter().map(|routed| request(routed, settings, key)));
+            routes.extend(self.routes.routes.iter().map(|routed| request_route::emit(routed, key, settings)));
             // What no rule matches is judged first like everything else, and then not found.
-            routes.push(not_found());
+            routes.push(request_route::not_found());
         }
         let filters = if protocol.may_be_http() { self.filters(key.port) } else { Vec::new() };
         let filters = (!filters.is_empty()).then(|| (SERVICE_FILTERS.to_owned(), service_filters(filters)));
@@ -89,6 +81,8 @@ impl Emit for PortConfig {
                 name: key.route_name(),
                 domains: vec!["*".to_owned()],
                 routes,
+                // Said once, for all requests whose rule asks for none of its own.
+                retry_policy: protocol.may_be_http().then(|| retry::emit(None, None)),
                 ..route::VirtualHost::default()
             }],
             typed_per_filter_config: filters.into_iter().collect(),
@@ -107,9 +101,8 @@ impl PortConfig {
             Protocol::Http => internal(main_internal::NAME),
             Protocol::Sniffed => internal(sniffed::NAME),
             // A tunnel that leads nowhere is refused when it is opened.
-            Protocol::Tcp => {
-                clusters(&self.routes.connections, settings, key).unwrap_or_else(|| internal(REFUSED))
-            }
+            Protocol::Tcp => request_route::clusters(&self.routes.connections, key, settings)
+                .unwrap_or_else(|| internal(request_route::REFUSED)),
         };
         let judged_here = match protocol {
             Protocol::Tcp => true,
@@ -146,6 +139,8 @@ impl PortConfig {
             action: Some(route::route::Action::Route(route::RouteAction {
                 cluster_specifier: Some(cluster),
                 timeout: Some(seconds(0)),
+                // A tunnel is the caller's to open again, unlike a request.
+                retry_policy: protocol.may_be_http().then(route::RetryPolicy::default),
                 upgrade_configs: vec![route::route_action::UpgradeConfig {
                     upgrade_type: "CONNECT".to_owned(),
                     connect_config: Some(route::route_action::upgrade_config::ConnectConfig::default()),
@@ -165,137 +160,12 @@ impl PortConfig {
                 typed(name, &http_rbac::Rbac { rules: Some(rules), ..http_rbac::Rbac::default() })
             })
         };
-        [rbac("authz-deny", verdicts.deny), rbac("authz-allow", verdicts.allow)]
+        // Who may ask comes first: what only serves the allowed never answers anyone else.
+        let mut chain: Vec<_> = [rbac("authz-deny", verdicts.deny), rbac("authz-allow", verdicts.allow)]
             .into_iter()
             .flatten()
-            .collect()
-    }
-}
-
-fn request(routed: &Routed, settings: &Settings, key: &PortKey) -> route::Route {
-    route::Route {
-        name: routed.name.clone(),
-        r#match: Some(route_match(&routed.found)),
-        action: Some(forward(routed, settings, key)),
-        ..route::Route::default()
-    }
-}
-
-/// The route, for the callers of that namespace only. Who calls is what the tunnel's certificate
-/// says: nothing that a request carries has a say in it.
-fn for_callers_of(namespace: &Name, mut route: route::Route, settings: &Settings) -> route::Route {
-    if let Some(found) = &mut route.r#match {
-        let identities = Pattern::Prefix(format!("spiffe://{}/ns/{namespace}/sa/", settings.trust_domain));
-        found.filter_state.push(matcher::FilterStateMatcher {
-            key: PEER_PRINCIPAL.to_owned(),
-            matcher: Some(matcher::filter_state_matcher::Matcher::StringMatch(authorization::string(
-                &identities,
-                false,
-            ))),
-        });
-    }
-    route
-}
-
-fn forward(routed: &Routed, settings: &Settings, key: &PortKey) -> route::route::Action {
-    use route::route_action::ClusterNotFoundResponseCode;
-    let (status, not_found) = match routed.failure {
-        Failure::InternalServerError => (500, ClusterNotFoundResponseCode::InternalServerError),
-        Failure::Unavailable => (503, ClusterNotFoundResponseCode::ServiceUnavailable),
-    };
-    let Some(cluster_specifier) = clusters(&routed.forward, settings, key) else {
-        return respond(status);
-    };
-    route::route::Action::Route(route::RouteAction {
-        cluster_specifier: Some(cluster_specifier),
-        cluster_not_found_response_code: not_found.into(),
-        timeout: Some(seconds(0)),
-        ..route::RouteAction::default()
-    })
-}
-
-/// No cluster has this name, which is a failure of the share that has it.
-const REFUSED: &str = "refused";
-
-/// `None` if no share leads anywhere.
-fn clusters(
-    forward: &Forward,
-    settings: &Settings,
-    key: &PortKey,
-) -> Option<route::route_action::ClusterSpecifier> {
-    use route::route_action::ClusterSpecifier;
-    let shares: Vec<_> = forward.0.iter().filter(|share| share.weight > 0).collect();
-    let name = |backend: &Option<(ServiceKey, u16)>| match backend {
-        Some((service, port)) => {
-            PortKey::new(&key.waypoint, service, *port).cluster_name(&settings.cluster_domain)
-        }
-        None => REFUSED.to_owned(),
-    };
-    match shares.as_slice() {
-        shares if shares.iter().all(|share| share.backend.is_none()) => None,
-        [only] => Some(ClusterSpecifier::Cluster(name(&only.backend))),
-        shares => Some(ClusterSpecifier::WeightedClusters(route::WeightedCluster {
-            clusters: shares
-                .iter()
-                .map(|share| route::weighted_cluster::ClusterWeight {
-                    name: name(&share.backend),
-                    weight: Some(UInt32Value { value: share.weight }),
-                    ..Default::default()
-                })
-                .collect(),
-            ..route::WeightedCluster::default()
-        })),
-    }
-}
-
-fn respond(status: u32) -> route::route::Action {
-    route::route::Action::DirectResponse(route::DirectResponseAction {
-        status,
-        ..route::DirectResponseAction::default()
-    })
-}
-
-fn not_found() -> route::Route {
-    route::Route {
-        name: "not-found".to_owned(),
-        r#match: Some(route_match(&HttpMatch::everything())),
-        action: Some(respond(404)),
-        ..route::Route::default()
-    }
-}
-
-fn route_match(found: &HttpMatch) -> route::RouteMatch {
-    use route::route_match::PathSpecifier;
-    let HttpMatch { path, method, headers, query } = found;
-    let path = match path {
-        PathMatch::Exact(path) => PathSpecifier::Path(path.clone()),
-        PathMatch::Prefix(prefix) if prefix.is_empty() => PathSpecifier::Prefix("/".to_owned()),
-        PathMatch::Prefix(prefix) => PathSpecifier::PathSeparatedPrefix(prefix.clone()),
-        PathMatch::Regex(regex) => PathSpecifier::SafeRegex(matcher::RegexMatcher {
-            regex: regex.clone(),
-            ..matcher::RegexMatcher::default()
-        }),
-    };
-    let method = method.map(|method| (":method".to_owned(), Pattern::Exact(method.to_owned())));
-    let headers = method.iter().chain(headers).map(|(name, value)| route::HeaderMatcher {
-        name: name.clone(),
-        header_match_specifier: Some(route::header_matcher::HeaderMatchSpecifier::StringMatch(
-            authorization::string(value, false),
-        )),
-        ..route::HeaderMatcher::default()
-    });
-    let query = query.iter().map(|(name, value)| route::QueryParameterMatcher {
-        name: name.clone(),
-        query_parameter_match_specifier: Some(
-            route::query_parameter_matcher::QueryParameterMatchSpecifier::StringMatch(authorization::string(
-                value, false,
-            )),
-        ),
-    });
-    route::RouteMatch {
-        headers: headers.collect(),
-        query_parameters: query.collect(),
-        path_specifier: Some(path),
-        ..route::RouteMatch::default()
+            .collect();
+        chain.extend(request_route::service_filters(&self.routes));
+        chain
     }
 }

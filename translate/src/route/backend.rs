@@ -9,6 +9,7 @@ use proto::{
 };
 
 use crate::{
+    filter::{self, Filter},
     mesh::name::ServiceKey,
     problem::{FieldPath, Problem, Reason},
 };
@@ -18,24 +19,35 @@ const HEAVIEST: u32 = 1_000_000;
 
 /// A share of a rule's requests, and who gets it. A backend that we refuse keeps its share: those
 /// requests fail, and the others go where they were meant to.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct BackendRef {
     pub(crate) at: FieldPath,
     pub(crate) weight: u32,
     /// The service and its port; what is wrong with the reference itself otherwise.
     pub(crate) service: Result<(ServiceKey, u16), Problem>,
+    /// Of its share of the requests alone.
+    pub(crate) filters: Vec<Filter>,
 }
 
 /// The fields of a `backendRef`, of whichever kind of route.
 pub(crate) struct Fields<'s> {
-    /// It has filters of its own.
-    pub(crate) filtered: bool,
+    /// `None` for one that cannot be read.
+    pub(crate) filters: Vec<Option<proto::gateway::Filter>>,
     pub(crate) group: Option<&'s str>,
     pub(crate) kind: Option<&'s str>,
     pub(crate) name: &'s str,
     pub(crate) namespace: Option<&'s str>,
     pub(crate) port: Option<i32>,
     pub(crate) weight: Option<i32>,
+}
+
+macro_rules! filters {
+    () => {
+        Vec::new()
+    };
+    ($filters:ident) => {
+        $filters.iter().flatten().map(proto::gateway::filter).collect()
+    };
 }
 
 /// Gateway API has one type for it, and its Rust bindings one for each kind of route.
@@ -45,7 +57,7 @@ macro_rules! backend_refs {
             fn from(spec: &'s $ty) -> Self {
                 let $ty { $($filters,)? group, kind, name, namespace, port, weight } = spec;
                 Self {
-                    filtered: false $(|| $filters.as_ref().is_some_and(|filters| !filters.is_empty()))?,
+                    filters: filters!($($filters)?),
                     group: group.as_deref(),
                     kind: kind.as_deref(),
                     name,
@@ -75,11 +87,13 @@ where
     Fields<'s>: From<&'s S>,
 {
     let specs = specs.into_iter().enumerate();
-    specs.map(|(index, spec)| lower_one(&spec.into(), route_namespace, &at.index(index))).collect()
+    specs.map(|(index, spec)| lower_one(spec.into(), route_namespace, &at.index(index))).collect()
 }
 
-fn lower_one(spec: &Fields<'_>, route_namespace: &Name, at: &FieldPath) -> BackendRef {
-    let Fields { filtered, group, kind, name, namespace, port, weight } = *spec;
+pub(crate) fn lower_one(spec: Fields<'_>, route_namespace: &Name, at: &FieldPath) -> BackendRef {
+    let Fields { filters, group, kind, name, namespace, port, weight } = spec;
+    let mut problems = Vec::new();
+    let filters = filter::lower_backend(filters, route_namespace, &at.field("filters"), &mut problems);
     let problem =
         |field: &str, reason, message: String| Err(Problem { at: at.field(field), reason, message });
     let namespace = namespace.unwrap_or(route_namespace);
@@ -93,12 +107,8 @@ fn lower_one(spec: &Fields<'_>, route_namespace: &Name, at: &FieldPath) -> Backe
             Reason::InvalidKind,
             format!("{kind:?} of group {group:?} cannot be a backend; use a Service"),
         )
-    } else if filtered {
-        problem(
-            "filters",
-            Reason::UnsupportedValue,
-            "filters of a backend are not supported yet; its share of requests gets 500".to_owned(),
-        )
+    } else if let Some(wrong) = problems.into_iter().next() {
+        Err(wrong)
     } else if asked.is_none() {
         problem("weight", Reason::UnsupportedValue, format!("a weight is 0 to {HEAVIEST}"))
     } else if let Some(Ok(port)) = port.map(u16::try_from) {
@@ -107,5 +117,5 @@ fn lower_one(spec: &Fields<'_>, route_namespace: &Name, at: &FieldPath) -> Backe
         problem("port", Reason::UnsupportedValue, "a Service as backend needs a port, 1 to 65535".to_owned())
     };
     // A share that cannot be read is not nobody's: its requests must not reach the others.
-    BackendRef { at: at.clone(), weight: asked.unwrap_or(1), service }
+    BackendRef { at: at.clone(), weight: asked.unwrap_or(1), service, filters }
 }

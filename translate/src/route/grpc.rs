@@ -18,9 +18,10 @@ use super::{
     matches::{self, HttpMatch, PathMatch},
     parent,
     precedence::Rank,
-    rule::{Route, Rule},
+    rule::{Delivery, Route, Rule},
 };
 use crate::{
+    filter,
     mesh::{
         name::created,
         pattern::{check_regex, quote},
@@ -55,17 +56,6 @@ fn lower_rule(
     problems: &mut Vec<Problem>,
 ) -> Rule {
     let GrpcRouteRules { backend_refs, filters, matches: wanted, name, session_persistence } = spec;
-    let asked = [
-        ("filters", filters.as_ref().is_some_and(|filters| !filters.is_empty())),
-        ("sessionPersistence", session_persistence.is_some()),
-    ];
-    let before = problems.len();
-    problems.extend(asked.into_iter().filter(|(_, asked)| *asked).map(|(field, _)| Problem {
-        at: at.field(field),
-        reason: Reason::UnsupportedValue,
-        message: format!("{field} are not supported yet; calls that the rule matches get UNAVAILABLE"),
-    }));
-    let supported = problems.len() == before;
     let wanted = wanted.as_deref().unwrap_or_default();
     let at_matches = at.field("matches");
     let matches = if wanted.is_empty() {
@@ -74,11 +64,28 @@ fn lower_rule(
         let wanted = wanted.iter().enumerate();
         wanted.filter_map(|(nth, one)| lower_match(one, &at_matches.index(nth), problems)).collect()
     };
-    let backends = backend::lower(backend_refs.iter().flatten(), namespace, &at.field("backendRefs"));
-    Rule {
-        name: name.as_deref().map_or_else(|| index.to_string().into(), Into::into),
-        matches,
-        backends: supported.then_some(backends),
+    let mut backends = backend::lower(backend_refs.iter().flatten(), namespace, &at.field("backendRefs"));
+    let name = name.as_deref().map_or_else(|| index.to_string().into(), Into::into);
+
+    // What a rule asks for beyond that is done in full, or its calls fail.
+    let before = problems.len();
+    if session_persistence.is_some() {
+        problems.push(Problem {
+            at: at.field("sessionPersistence"),
+            reason: Reason::UnsupportedValue,
+            message: "sessions of gRPC are not supported; calls that the rule matches get UNAVAILABLE"
+                .to_owned(),
+        });
+    }
+    let at_filters = at.field("filters");
+    let filters = filters.iter().flatten().map(proto::gateway::filter);
+    let mut filters = filter::lower_rule(filters, !backends.is_empty(), namespace, &at_filters, problems);
+    let handed = backends.iter_mut().map(|backend| &mut backend.filters);
+    filter::hand_down(&mut filters, handed, &at_filters, problems);
+    if problems.len() == before {
+        Rule { name, matches, backends: Some(backends), filters, delivery: Delivery::default() }
+    } else {
+        Rule { name, matches, backends: None, filters: Vec::new(), delivery: Delivery::default() }
     }
 }
 

@@ -7,6 +7,7 @@ use proto::gateway::httproutes::{
     HttpRouteRulesMatchesPath, HttpRouteRulesMatchesPathType, HttpRouteRulesMatchesQueryParamsType,
 };
 
+use super::header::is_name;
 use crate::{
     mesh::pattern::{Pattern, check_regex},
     problem::{FieldPath, Problem, Reason},
@@ -81,9 +82,7 @@ pub(crate) fn lower_header(
     problems: &mut Vec<Problem>,
 ) -> Option<(String, Pattern)> {
     let name = name.to_ascii_lowercase();
-    if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
-        || name.is_empty()
-    {
+    if !is_name(&name) {
         problems.push(invalid(&at.field("name"), format!("{name:?} is not a header name")));
     }
     pattern(regex, value, at, problems).map(|value| (name, value))

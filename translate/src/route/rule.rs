@@ -2,8 +2,11 @@
 
 use proto::{Name, ObjectRef};
 
-use super::{backend::BackendRef, matches::HttpMatch, parent::ParentRef, precedence::Rank};
-use crate::{derive::Row, problem::Problem};
+use super::{
+    backend::BackendRef, matches::HttpMatch, parent::ParentRef, precedence::Rank, retry::Retry,
+    session::Session, timeout::Timeouts,
+};
+use crate::{derive::Row, filter::Filter, problem::Problem};
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Route {
@@ -23,6 +26,17 @@ pub(crate) struct Rule {
     pub(crate) matches: Vec<(Rank, HttpMatch)>,
     /// `None` for a rule that asks for more than we can do: its requests get 500, never less than asked.
     pub(crate) backends: Option<Vec<BackendRef>>,
+    pub(crate) filters: Vec<Filter>,
+    pub(crate) delivery: Delivery,
+}
+
+/// How a request is carried to its backend.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Delivery {
+    pub(crate) timeouts: Timeouts,
+    /// `None` for the retries that every request has.
+    pub(crate) retry: Option<Retry>,
+    pub(crate) session: Option<Session>,
 }
 
 impl Row for Route {

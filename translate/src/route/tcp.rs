@@ -13,7 +13,7 @@ use super::{
     matches::HttpMatch,
     parent,
     precedence::Rank,
-    rule::{Route, Rule},
+    rule::{Delivery, Route, Rule},
 };
 use crate::{
     mesh::name::created,
@@ -34,6 +34,8 @@ pub(crate) fn lower(object: &Object) -> Route {
         name: name.as_deref().map_or_else(|| index.to_string().into(), Into::into),
         matches: vec![(Rank::of_http(&HttpMatch::everything()), HttpMatch::everything())],
         backends: Some(backend::lower(backend_refs, &namespace, &at.index(index).field("backendRefs"))),
+        filters: Vec::new(),
+        delivery: Delivery::default(),
     });
     Route {
         generation: object.metadata.generation,
