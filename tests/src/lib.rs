@@ -11,6 +11,7 @@
 //! users of the same lab. Everything a lab starts ends with it, even when the process is killed.
 
 pub mod backend;
+pub mod bench;
 pub mod caller;
 pub mod case;
 pub mod catalog;
