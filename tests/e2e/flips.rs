@@ -8,36 +8,36 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use futures::future::try_join_all;
 use tests::{
     Caller,
-    exchange::{Request, Version},
+    exchange::{Request, Response, Version},
     lab, until,
 };
 
 use crate::shop::{PATIENCE, settled, shop, status_becomes, waypoint};
 
-/// How many changes there are: of the backend, of what is matched and of the weight, in turn.
+/// How many changes there are: of the backend, of what is matched, of the weight and of a filter, in turn.
 const FLIPS: usize = 1000;
 
 /// How many callers ask all the while, each on a connection of HTTP/1.1 and one of HTTP/2.
 const CALLERS: usize = 4;
 
 /// What a caller waits between two requests, so that the changes and not the load are what the machine does.
-const PAUSE: Duration = Duration::from_millis(4);
+const PAUSE: Duration = Duration::from_millis(8);
 
-/// What is flipped: version 1 or 2 of the backend of `/backend`, of what the match `/match` leads to, and
-/// of what has all the weight of `/weight`.
+/// What is flipped between 1 and 2: the version behind `/backend`, the one that the match of `/match` leads
+/// to, the one with all the weight of `/weight`, and the header that the filter of `/filter` sets.
 #[derive(Clone, Copy)]
-struct State([u8; 3]);
+struct State([u8; 4]);
 
-const PATHS: [&str; 3] = ["/backend", "/match", "/weight"];
+const PATHS: [&str; 4] = ["/backend", "/match", "/weight", "/filter"];
 
 impl State {
     /// The route of `reviews`. Whatever it says, every path leads somewhere.
     fn manifest(self) -> String {
-        let State([backend, matched, weight]) = self;
+        let State([backend, matched, weight, filter]) = self;
         let other = 3 - matched;
         let (one, two) = if weight == 1 { (1, 0) } else { (0, 1) };
         format!(
@@ -56,9 +56,24 @@ spec:
     backendRefs: [{{name: reviews-v2, port: 80}}]
   - matches: [{{path: {{value: /weight}}}}]
     backendRefs: [{{name: reviews-v1, port: 80, weight: {one}}}, {{name: reviews-v2, port: 80, weight: {two}}}]
+  - matches: [{{path: {{value: /filter}}}}]
+    filters: [{{type: ResponseHeaderModifier, responseHeaderModifier: {{set: [{{name: flip, value: "{filter}"}}]}}}}]
+    backendRefs: [{{name: reviews-v1, port: 80}}]
 "#
         )
     }
+}
+
+/// Which of the two it was that answered.
+fn answered(path: &str, response: &Response) -> Result<u8> {
+    ensure!(response.status == 200, "{path}: {} {}", response.status, response.text());
+    if path == "/filter" {
+        let flip = response.headers.get("flip").context("the filter was not applied")?;
+        return Ok(flip.to_str()?.parse()?);
+    }
+    let report = response.json()?;
+    let version = report["name"].as_str().and_then(|name| name.strip_prefix("reviews-v"));
+    Ok(version.context("not from reviews")?.parse()?)
 }
 
 /// What is asked at a path: the header says which of the two matches is asked for.
@@ -75,8 +90,7 @@ async fn load(caller: &Caller, stop: &AtomicBool, count: &AtomicUsize) -> Result
     while !stop.load(Ordering::Relaxed) {
         for session in &mut sessions {
             for path in PATHS {
-                let response = session.send(request(path)?).await?;
-                ensure!(response.status == 200, "{path}: {} {}", response.status, response.text());
+                answered(path, &session.send(request(path)?).await?)?;
                 count.fetch_add(1, Ordering::Relaxed);
                 tokio::time::sleep(PAUSE).await;
             }
@@ -88,7 +102,7 @@ async fn load(caller: &Caller, stop: &AtomicBool, count: &AtomicUsize) -> Result
 #[test]
 fn a_thousand_flips_under_load_fail_no_request_and_drain_nothing() -> Result<()> {
     lab::test(&shop(), async |lab| {
-        let mut state = State([1, 1, 1]);
+        let mut state = State([1, 1, 1, 1]);
         lab.write("reviews-route.yaml", &state.manifest())?;
         let prober = lab.client("default", "wget")?;
         status_becomes(&prober, "reviews.shop/backend", 200).await?;
@@ -110,12 +124,10 @@ fn a_thousand_flips_under_load_fail_no_request_and_drain_nothing() -> Result<()>
                 let which = flip % PATHS.len();
                 state.0[which] = 3 - state.0[which];
                 lab.write("reviews-route.yaml", &state.manifest())?;
-                let wanted = format!("reviews-v{}", state.0[which]);
                 // The flip is in force before the next one, so none of them is skipped.
                 until(&format!("flip {flip} of {}", PATHS[which]), PATIENCE, async || {
                     let response = probe.send(request(PATHS[which])?).await?;
-                    ensure!(response.status == 200, "{} {}", response.status, response.text());
-                    Ok((response.json()?["name"] == *wanted).then_some(()))
+                    Ok((answered(PATHS[which], &response)? == state.0[which]).then_some(()))
                 })
                 .await?;
             }
@@ -142,7 +154,7 @@ impl Drop for StopWhenDropped {
 fn a_service_that_is_deleted_while_routed_answers_500_for_its_share_and_disturbs_nobody() -> Result<()> {
     lab::test(&shop(), async |lab| {
         let curl = lab.client("default", "curl")?;
-        lab.write("reviews-route.yaml", &State([2, 2, 1]).manifest())?;
+        lab.write("reviews-route.yaml", &State([2, 2, 1, 1]).manifest())?;
         status_becomes(&curl, "reviews.shop/backend", 200).await?;
         settled(waypoint(lab)?).await?;
         let drains = waypoint(lab)?.drains().await?;
