@@ -22,11 +22,22 @@ pub use api::{
     extensions::{
         access_loggers::file::v3::{FileAccessLog, file_access_log::AccessLogFormat as FileAccessLogFormat},
         bootstrap::internal_listener::v3::InternalListener,
+        clusters::{
+            common::dns::v3::DnsLookupFamily,
+            dns::v3::{DnsCluster, dns_cluster},
+            dynamic_forward_proxy::v3::{
+                ClusterConfig as DynamicForwardProxyCluster, cluster_config as dynamic_forward_proxy_cluster,
+            },
+        },
+        common::dynamic_forward_proxy::v3 as dns_cache,
         filters::{
             common::set_filter_state::v3 as filter_state,
             http::{
                 cors::v3 as http_cors,
                 credential_injector::v3::CredentialInjector,
+                dynamic_forward_proxy::v3::{
+                    FilterConfig as DynamicForwardProxy, filter_config as dynamic_forward_proxy,
+                },
                 filter_chain::v3 as http_filter_chain,
                 grpc_stats::v3 as http_grpc_stats,
                 rbac::v3 as http_rbac,

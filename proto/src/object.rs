@@ -83,6 +83,8 @@ kinds! {
     GRPCRoute(gateway::GrpcRoute) = "gateway.networking.k8s.io" ["v1"] "grpcroutes" true,
     TCPRoute(gateway::TcpRoute) = "gateway.networking.k8s.io" ["v1alpha2", "v1"] "tcproutes" true,
     ReferenceGrant(gateway::ReferenceGrant) = "gateway.networking.k8s.io" ["v1", "v1beta1"] "referencegrants" true,
+    ServiceEntry(mesh_api::ServiceEntry) = "networking.istio.io" ["v1", "v1beta1", "v1alpha3"] "serviceentries" true,
+    WorkloadEntry(mesh_api::WorkloadEntry) = "networking.istio.io" ["v1", "v1beta1", "v1alpha3"] "workloadentries" true,
     AuthorizationPolicy(mesh_api::AuthorizationPolicy) = "security.istio.io" ["v1", "v1beta1"] "authorizationpolicies" true,
 }
 

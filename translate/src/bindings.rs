@@ -37,7 +37,7 @@ impl Bindings {
                 .cloned()
                 .chain(inputs.workloads.changed().iter().map(ServiceKey::pod)),
             |key| match key.origin {
-                Origin::Kubernetes => inputs.services.untracked().contains_key(key),
+                Origin::Kubernetes | Origin::Entry => inputs.services.untracked().contains_key(key),
                 Origin::Pod => inputs.workloads.untracked().contains_key(&key.object()),
             },
             |reads, key| waypoint_of::bind(reads, inputs, key),

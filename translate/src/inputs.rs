@@ -1,18 +1,22 @@
 //! The input tables: every object we know, lowered. All else is strictly derived from them.
 
+use std::collections::BTreeSet;
+
 use proto::{Kind, Object, ObjectRef};
 
 use crate::{
     change::Change,
-    derive::{Table, Touched},
+    derive::{Reads, Table, Touched},
     mesh::{
         endpoint::{self, Slice},
         grant::{self, Grant},
-        name::Key,
+        name::{Key, Origin, ServiceKey},
         namespace::{self, Namespace},
         service::{self, Service},
+        service_entry::{self, ServiceEntry},
         waypoint::{self, Waypoint},
         workload::{self, Workload},
+        workload_entry::{self, WorkloadEntry},
     },
     policy::authorization::{self, Authorization},
     route::{grpc, http, rule::Route, tcp},
@@ -22,7 +26,10 @@ use crate::{
 #[derive(Default)]
 pub(crate) struct Inputs {
     pub(crate) namespaces: Table<Namespace>,
+    /// Services, and the hosts of the entries that have them.
     pub(crate) services: Table<Service>,
+    pub(crate) entries: Table<ServiceEntry>,
+    pub(crate) workload_entries: Table<WorkloadEntry>,
     pub(crate) slices: Table<Slice>,
     pub(crate) workloads: Table<Workload>,
     pub(crate) waypoints: Table<Waypoint>,
@@ -40,19 +47,79 @@ impl Inputs {
         touched: &mut Touched,
     ) {
         self.begin();
+        let mut contested = BTreeSet::new();
         for change in changes {
+            let reference = match &change {
+                Change::Set(object) => object.reference(),
+                Change::Remove(reference) => reference.clone(),
+            };
+            contested.extend(self.hosts(&reference, settings));
             match change {
                 Change::Set(object) => self.set(&object, settings, touched),
                 Change::Remove(reference) => self.remove(&reference, touched),
             }
+            contested.extend(self.hosts(&reference, settings));
+        }
+        for host in contested {
+            let declared = self.declared(&host);
+            self.services.set(touched, host, declared);
         }
     }
 
+    /// The hosts of entries that the object declares, or has from them if it is a Service.
+    fn hosts(&self, object: &ObjectRef, settings: &Settings) -> Vec<ServiceKey> {
+        match object.kind {
+            Kind::ServiceEntry => {
+                let entry = self.entries.untracked().get(&Key::of(object));
+                entry.into_iter().flat_map(|entry| entry.services.keys().cloned()).collect()
+            }
+            Kind::Service => {
+                let service = ServiceKey::from(Key::of(object));
+                vec![ServiceKey::entry(&service.namespace, &service.host(&settings.cluster_domain))]
+            }
+            Kind::Namespace
+            | Kind::EndpointSlice
+            | Kind::Pod
+            | Kind::Gateway
+            | Kind::HTTPRoute
+            | Kind::GRPCRoute
+            | Kind::TCPRoute
+            | Kind::ReferenceGrant
+            | Kind::WorkloadEntry
+            | Kind::AuthorizationPolicy => Vec::new(),
+        }
+    }
+
+    /// Who has a host of a namespace: its Service, if that is the Service's own name, else the
+    /// oldest entry.
+    fn declared(&self, host: &ServiceKey) -> Option<Service> {
+        let reads = Reads::default();
+        let mut same = self.services.bucket(&reads, &service::Bucket::Host(host.name.clone()));
+        if same.any(|(key, _)| key.origin == Origin::Kubernetes && key.namespace == host.namespace) {
+            return None;
+        }
+        let entries = self.entries.bucket(&reads, host);
+        let (_, oldest) = entries.min_by_key(|(key, entry)| (entry.created, (*key).clone()))?;
+        oldest.services.get(host).cloned()
+    }
+
     fn begin(&mut self) {
-        let Self { namespaces, services, slices, workloads, waypoints, routes, grants, authorizations } =
-            self;
+        let Self {
+            namespaces,
+            services,
+            entries,
+            workload_entries,
+            slices,
+            workloads,
+            waypoints,
+            routes,
+            grants,
+            authorizations,
+        } = self;
         namespaces.begin();
         services.begin();
+        entries.begin();
+        workload_entries.begin();
         slices.begin();
         workloads.begin();
         waypoints.begin();
@@ -68,7 +135,18 @@ impl Inputs {
             Object::Namespace(object) => {
                 self.namespaces.set(touched, reference.name, Some(namespace::lower(object)));
             }
-            Object::Service(object) => self.services.set(touched, key.into(), Some(service::lower(object))),
+            Object::Service(object) => {
+                let key = ServiceKey::from(key);
+                let row = service::lower(&key, object, settings);
+                self.services.set(touched, key, Some(row));
+            }
+            Object::ServiceEntry(object) => {
+                let row = service_entry::lower(&key, object);
+                self.entries.set(touched, key, Some(row));
+            }
+            Object::WorkloadEntry(object) => {
+                self.workload_entries.set(touched, key, Some(workload_entry::lower(object)));
+            }
             Object::EndpointSlice(object) => self.slices.set(touched, key, endpoint::lower(object)),
             Object::Pod(object) => self.workloads.set(touched, key, workload::lower(object)),
             Object::Gateway(object) => self.waypoints.set(touched, key, waypoint::lower(object)),
@@ -87,6 +165,8 @@ impl Inputs {
         match reference.kind {
             Kind::Namespace => self.namespaces.set(touched, reference.name.clone(), None),
             Kind::Service => self.services.set(touched, key.into(), None),
+            Kind::ServiceEntry => self.entries.set(touched, key, None),
+            Kind::WorkloadEntry => self.workload_entries.set(touched, key, None),
             Kind::EndpointSlice => self.slices.set(touched, key, None),
             Kind::Pod => self.workloads.set(touched, key, None),
             Kind::Gateway => self.waypoints.set(touched, key, None),

@@ -18,6 +18,7 @@ mod change;
 mod derive;
 mod emit;
 mod envoy;
+mod fields;
 mod filter;
 mod inputs;
 mod mesh;

@@ -8,6 +8,7 @@ use crate::{
     bind::{
         addressed::Addressed,
         endpoints_of::{self, EndpointsOf},
+        upstream_of::{self, Upstream},
         waypoint_of::WaypointOf,
     },
     bindings::{Bindings, ports, serving},
@@ -73,6 +74,7 @@ impl Resources {
                     policies: Arc::clone(
                         policies_of.get(reads, &(key.waypoint.clone(), key.service.clone()))?,
                     ),
+                    wildcard: addressed.get(reads, &key.service)?.wildcard().cloned(),
                 })
             },
         );
@@ -88,7 +90,8 @@ impl Resources {
                     return None;
                 }
                 let protocol = addressed.get(reads, &key.service)?.port(key.port)?.protocol;
-                Some(ServiceCluster { protocol })
+                let upstream = upstream_of::bind(reads, inputs, addressed, &key.service, key.port)?;
+                Some(ServiceCluster { protocol, upstream })
             },
         );
         let clusters = &*clusters;
@@ -111,7 +114,9 @@ impl Resources {
             clusters.changed().iter().cloned(),
             |key| clusters.untracked().contains_key(key),
             |reads, key| {
-                clusters.get(reads, key)?;
+                if clusters.get(reads, key)?.upstream != Upstream::Endpoints {
+                    return None;
+                }
                 let endpoints = endpoints_of.get(reads, &(key.service.clone(), key.port))?;
                 Some(Assignment { endpoints: Arc::clone(endpoints) })
             },
@@ -129,7 +134,7 @@ impl Resources {
 
     /// For the ports that do not say what they speak: where what is not HTTP goes.
     fn update_sniffed(&mut self, touched: &mut Touched, bindings: &Bindings) {
-        let Self { scopes, endpoints_of, sniffed, sniffed_assignments, .. } = self;
+        let Self { clusters, scopes, endpoints_of, sniffed, sniffed_assignments, .. } = self;
         let Bindings { routes_of, policies_of, .. } = bindings;
         sniffed.update(
             touched,
@@ -140,7 +145,11 @@ impl Resources {
                 let protocol = routes_of.get(reads, &port)?.protocol;
                 let policies = policies_of.get(reads, &(port.waypoint.clone(), port.service.clone()))?;
                 // Behind policies that ask about HTTP nothing else gets through.
-                (protocol == Protocol::Sniffed && !policies.needs_http()).then_some(SniffedCluster { port })
+                if protocol != Protocol::Sniffed || policies.needs_http() {
+                    return None;
+                }
+                let upstream = clusters.get(reads, &port)?.upstream.clone();
+                Some(SniffedCluster { port, upstream })
             },
         );
         let sniffed = &*sniffed;
@@ -149,7 +158,10 @@ impl Resources {
             sniffed.changed().iter().cloned(),
             |key| sniffed.untracked().contains_key(key),
             |reads, key| {
-                let port = sniffed.get(reads, key)?.port.clone();
+                let SniffedCluster { port, upstream } = (**sniffed.get(reads, key)?).clone();
+                if upstream != Upstream::Endpoints {
+                    return None;
+                }
                 let endpoints = endpoints_of.get(reads, &(port.service, port.port))?;
                 Some(SniffedAssignment { endpoints: Arc::clone(endpoints) })
             },

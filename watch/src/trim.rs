@@ -7,6 +7,7 @@ use proto::{
     Object,
     kubernetes::{EndpointSlice, ObjectMeta, Pod, PodCondition, PodSpec, PodStatus},
 };
+use serde_json::{Value, json};
 
 /// Annotations that say how an object came to be, not what it means.
 const HISTORY: [&str; 2] =
@@ -66,6 +67,17 @@ pub fn trim(object: Object) -> Object {
             trim_metadata(&mut grant.metadata);
             Object::ReferenceGrant(Arc::new(grant))
         }
+        Object::ServiceEntry(entry) => {
+            let mut entry = Arc::unwrap_or_clone(entry);
+            trim_metadata(&mut entry.metadata);
+            entry.status = allocated(&entry.status);
+            Object::ServiceEntry(Arc::new(entry))
+        }
+        Object::WorkloadEntry(entry) => {
+            let mut entry = Arc::unwrap_or_clone(entry);
+            trim_metadata(&mut entry.metadata);
+            Object::WorkloadEntry(Arc::new(entry))
+        }
         Object::AuthorizationPolicy(policy) => {
             let mut policy = Arc::unwrap_or_clone(policy);
             trim_metadata(&mut policy.metadata);
@@ -105,6 +117,11 @@ fn trim_metadata(metadata: &mut ObjectMeta) {
     *annotations = annotations.take().filter(|annotations| !annotations.is_empty());
 }
 
+/// Of the status of a ServiceEntry the addresses are others' word; the conditions are ours.
+fn allocated(status: &Value) -> Value {
+    status.get("addresses").map_or(Value::Null, |addresses| json!({ "addresses": addresses }))
+}
+
 /// A pod moves its resource version with every heartbeat of a probe; an endpoint must not move with it.
 fn trim_targets(slice: &mut EndpointSlice) {
     for target in slice.endpoints.iter_mut().filter_map(|endpoint| endpoint.target_ref.as_mut()) {
@@ -138,8 +155,6 @@ fn trim_condition(condition: PodCondition) -> PodCondition {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
-
     use super::*;
 
     fn trimmed(value: Value) -> Object {

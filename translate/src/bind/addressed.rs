@@ -5,6 +5,8 @@
 
 use std::{collections::BTreeMap, net::IpAddr, ops::Deref, sync::Arc};
 
+use proto::Kind;
+
 use super::waypoint_of::WaypointOf;
 use crate::{
     derive::{Derived, Reads, Row, Table},
@@ -14,7 +16,7 @@ use crate::{
         labels::Asked,
         name::{Origin, ServiceKey},
         protocol::Protocol,
-        service::{self, Service, ServicePort},
+        service::{self, Discovery, Exported, Service, ServicePort},
     },
 };
 
@@ -64,6 +66,8 @@ pub(crate) fn bind(
     let ports = ports.into_iter();
     let ports = ports.map(|(number, protocol)| ServicePort { number, name: "".into(), protocol }).collect();
     Some(DialledPod(Service {
+        declared_by: key.object().reference(Kind::Pod),
+        host: "".into(),
         generation: None,
         created: i64::MAX,
         asked: Asked::default(),
@@ -71,6 +75,8 @@ pub(crate) fn bind(
         vips: workload.ips.clone(),
         ports,
         publish_not_ready: false,
+        exported: Exported::All,
+        discovery: Discovery::Slices,
         problems: Vec::new(),
     }))
 }
@@ -85,7 +91,7 @@ pub(crate) struct Addressed<'t> {
 impl<'t> Addressed<'t> {
     pub(crate) fn get(self, reads: &Reads, key: &ServiceKey) -> Option<&'t Service> {
         match key.origin {
-            Origin::Kubernetes => self.services.get(reads, key).map(Arc::as_ref),
+            Origin::Kubernetes | Origin::Entry => self.services.get(reads, key).map(Arc::as_ref),
             Origin::Pod => self.pods.get(reads, key).map(|pod| &pod.0),
         }
     }
@@ -105,7 +111,7 @@ impl<'t> Addressed<'t> {
     /// For finding keys only.
     pub(crate) fn known(self, key: &ServiceKey) -> Option<&'t Service> {
         match key.origin {
-            Origin::Kubernetes => self.services.untracked().get(key).map(Arc::as_ref),
+            Origin::Kubernetes | Origin::Entry => self.services.untracked().get(key).map(Arc::as_ref),
             Origin::Pod => self.pods.untracked().get(key).map(|pod| &pod.0),
         }
     }

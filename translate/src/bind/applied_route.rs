@@ -165,6 +165,8 @@ const fn specificity(kind: Kind) -> u8 {
         | Kind::Pod
         | Kind::Gateway
         | Kind::ReferenceGrant
+        | Kind::ServiceEntry
+        | Kind::WorkloadEntry
         | Kind::AuthorizationPolicy => u8::MAX,
     }
 }

@@ -1,6 +1,6 @@
 //! Which endpoints a service port has, each with the workload behind it.
 
-use std::net::IpAddr;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use proto::Name;
 
@@ -8,10 +8,12 @@ use crate::{
     derive::{Reads, Row},
     inputs::Inputs,
     mesh::{
-        endpoint::{self, SliceEndpoint, SlicePort},
+        endpoint::{self, Locality, SliceEndpoint, SlicePort},
         identity::Identity,
         name::{Origin, ServiceKey},
-        workload::Workload,
+        service::{Discovery, Entry, Resolution, Service, Sources},
+        workload::{self, Workload},
+        workload_entry::{Address, Listed},
     },
 };
 
@@ -26,6 +28,9 @@ pub(crate) struct Endpoint {
     /// Reached through a tunnel, whose far end proves the workload's identity.
     pub(crate) tunnel: bool,
     pub(crate) workload: Option<EndpointWorkload>,
+    pub(crate) locality: Locality,
+    /// Its share, among the weights of all.
+    pub(crate) weight: u32,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -53,44 +58,137 @@ pub(crate) fn bind(
     (service, port): &(ServiceKey, u16),
 ) -> Option<EndpointsOf> {
     let row = match service.origin {
-        Origin::Kubernetes => inputs.services.get(reads, service)?,
+        Origin::Kubernetes | Origin::Entry => inputs.services.get(reads, service)?,
         Origin::Pod => return pod(reads, inputs, service, *port),
     };
     let name = &row.port(*port)?.name;
-    let mut endpoints = Vec::new();
-    for (_, slice) in inputs.slices.bucket(reads, &endpoint::Bucket::Service(service.clone())) {
-        let Some(SlicePort { number, .. }) = slice.ports.iter().find(|port| port.name == *name) else {
-            continue;
-        };
-        for listed in &slice.endpoints {
-            // Terminating endpoints leave; not ready ones stay only where the Service asks for them.
-            if !listed.terminating && (listed.ready || row.publish_not_ready) {
-                endpoints.push(endpoint(reads, inputs, listed, *number));
-            }
-        }
-    }
-    // Slices may overlap while they are rearranged.
+    let mut endpoints = match &row.discovery {
+        Discovery::Slices => of_slices(reads, inputs, service, row, name),
+        Discovery::Entry(entry) => of_entry(reads, inputs, service, entry, *port, name),
+    };
     endpoints.sort_unstable();
     endpoints.dedup_by_key(|endpoint| (endpoint.ip, endpoint.port));
     Some(EndpointsOf(endpoints))
 }
 
+/// Those that are ready; if there are none, those that still serve while they leave, as kube-proxy
+/// has it. Not ready ones count only where the Service asks for them.
+fn of_slices(
+    reads: &Reads,
+    inputs: &Inputs,
+    service: &ServiceKey,
+    row: &Service,
+    name: &Name,
+) -> Vec<Endpoint> {
+    let mut staying = Vec::new();
+    let mut leaving = Vec::new();
+    for (_, slice) in inputs.slices.bucket(reads, &endpoint::Bucket::Service(service.clone())) {
+        let Some(SlicePort { number, .. }) = slice.ports.iter().find(|port| port.name == *name) else {
+            continue;
+        };
+        for listed in &slice.endpoints {
+            if !listed.terminating && (listed.ready || row.publish_not_ready) {
+                staying.push((listed, *number));
+            } else if listed.terminating && listed.serving {
+                leaving.push((listed, *number));
+            }
+        }
+    }
+    let mut chosen = if staying.is_empty() { leaving } else { staying };
+    // A dual-stack pod is in a slice of each family, and gets no double share for it. Slices may
+    // also overlap while they are rearranged.
+    chosen.sort_by_key(|(listed, port)| (listed.ip, *port));
+    let mut seen = BTreeSet::new();
+    chosen.retain(|(listed, port)| listed.pod.as_ref().is_none_or(|pod| seen.insert((pod, *port))));
+    let chosen = chosen.into_iter();
+    chosen.map(|(listed, port)| endpoint(reads, inputs, listed, port)).collect()
+}
+
+fn of_entry(
+    reads: &Reads,
+    inputs: &Inputs,
+    service: &ServiceKey,
+    entry: &Entry,
+    port: u16,
+    name: &Name,
+) -> Vec<Endpoint> {
+    if entry.resolution != Resolution::Static {
+        return Vec::new();
+    }
+    let target = entry.target(port);
+    let written = |listed: &Listed| written(reads, inputs, listed, name, target);
+    match &entry.sources {
+        Sources::Listed(listed) => listed.iter().filter_map(written).collect(),
+        Sources::Selected(selector) => {
+            let entries = inputs.workload_entries.bucket(reads, &service.namespace);
+            let entries = entries.filter_map(|(_, entry)| entry.endpoint.as_ref());
+            let entries = entries.filter(|endpoint| selector.matches(&endpoint.labels)).filter_map(written);
+            let pods =
+                inputs.workloads.bucket(reads, &workload::Bucket::Namespace(service.namespace.clone()));
+            let pods = pods.filter(|(_, pod)| pod.ready && selector.matches(&pod.labels));
+            entries.chain(pods.filter_map(|(_, pod)| of_pod(pod, target))).collect()
+        }
+        Sources::Unreadable => Vec::new(),
+    }
+}
+
+/// An endpoint that someone wrote down. If a pod is there, it is the pod that decides how it is reached.
+fn written(reads: &Reads, inputs: &Inputs, listed: &Listed, name: &Name, target: u16) -> Option<Endpoint> {
+    let ip = match &listed.address {
+        Address::Ip(ip) => *ip,
+        // Only the proxy could find it, and this entry does not ask for that.
+        Address::Host(_) => return None,
+    };
+    let pod = inputs.workloads.bucket(reads, &workload::Bucket::Ip(ip)).map(|(_, pod)| pod).next();
+    let label = |names: [&str; 3]| {
+        names.into_iter().find_map(|name| listed.labels.get(name)).map(|value| Name::from(value.as_str()))
+    };
+    let own = || {
+        let identity = listed.identity.clone()?;
+        let app = label(["service.istio.io/canonical-name", "app.kubernetes.io/name", "app"]);
+        Some(EndpointWorkload {
+            name: app.clone().unwrap_or_else(|| identity.service_account.clone()),
+            app: app.unwrap_or_else(|| identity.service_account.clone()),
+            version: label(["service.istio.io/canonical-revision", "app.kubernetes.io/version", "version"])
+                .unwrap_or_else(|| "latest".into()),
+            identity,
+        })
+    };
+    Some(Endpoint {
+        ip,
+        port: listed.ports.get(&**name).copied().unwrap_or(target),
+        tunnel: pod.map_or_else(|| listed.tunnel(), |pod| pod.captured),
+        workload: pod.map_or_else(own, |pod| Some(describe(pod))),
+        locality: listed.locality.clone(),
+        weight: listed.weight,
+    })
+}
+
 /// A pod that is dialled at its own address is its only endpoint.
 fn pod(reads: &Reads, inputs: &Inputs, key: &ServiceKey, port: u16) -> Option<EndpointsOf> {
     let workload = inputs.workloads.get(reads, &key.object())?;
-    let ip = *workload.ips.first()?;
-    Some(EndpointsOf(vec![Endpoint {
-        ip,
+    Some(EndpointsOf(vec![of_pod(workload, port)?]))
+}
+
+fn of_pod(workload: &Workload, port: u16) -> Option<Endpoint> {
+    Some(Endpoint {
+        ip: *workload.ips.first()?,
         port,
         tunnel: workload.captured,
         workload: Some(describe(workload)),
-    }]))
+        locality: Locality::default(),
+        weight: 1,
+    })
 }
 
 fn endpoint(reads: &Reads, inputs: &Inputs, listed: &SliceEndpoint, port: u16) -> Endpoint {
     let workload = match &listed.pod {
         Some(pod) => inputs.workloads.get(reads, pod),
-        None => inputs.workloads.bucket(reads, &listed.ip).map(|(_, workload)| workload).next(),
+        None => inputs
+            .workloads
+            .bucket(reads, &workload::Bucket::Ip(listed.ip))
+            .map(|(_, workload)| workload)
+            .next(),
     };
     let workload = workload.map(|workload| &**workload);
     Endpoint {
@@ -98,6 +196,8 @@ fn endpoint(reads: &Reads, inputs: &Inputs, listed: &SliceEndpoint, port: u16) -
         port,
         tunnel: workload.is_some_and(|workload| workload.captured),
         workload: workload.map(describe),
+        locality: Locality { zone: listed.zone.clone().unwrap_or_default(), ..Locality::default() },
+        weight: 1,
     }
 }
 

@@ -7,4 +7,5 @@ pub(crate) mod policies_of;
 pub(crate) mod resolved_parent;
 pub(crate) mod resolved_route;
 pub(crate) mod routes_of;
+pub(crate) mod upstream_of;
 pub(crate) mod waypoint_of;

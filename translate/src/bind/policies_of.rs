@@ -47,6 +47,8 @@ pub(crate) fn bind(
         Origin::Kubernetes => Some(Target::Service(service.object())),
         // What governs a pod by its labels is ztunnel's.
         Origin::Pod => None,
+        // A policy names the entry, not its hosts.
+        Origin::Entry => Some(Target::Entry(Key::of(&inputs.services.get(reads, service)?.declared_by))),
     };
     let targets = own.into_iter().chain([Target::Gateway(waypoint.clone()), Target::Class(class)]);
     let mut policies = Vec::new();

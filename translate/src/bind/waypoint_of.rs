@@ -10,6 +10,7 @@ use crate::{
     mesh::{
         labels::UseWaypoint,
         name::{Key, Origin, ServiceKey},
+        service::Exported,
         waypoint::Serves,
     },
 };
@@ -42,6 +43,8 @@ pub(crate) enum Refusal {
     AttachmentDenied,
     /// It is not for traffic of that kind.
     UnsupportedTrafficType,
+    /// It is in another namespace, and the entry is not exported to that one.
+    CrossNamespaceForbidden,
     /// The canary is the waypoint itself.
     CanarySameAsPrimary,
 }
@@ -84,14 +87,15 @@ impl Row for WaypointOf {
 /// The object's own labels decide; its namespace's, if it names no waypoint. There is no way back
 /// from a waypoint that is not there to the namespace's: the object asked for that one.
 pub(crate) fn bind(reads: &Reads, inputs: &Inputs, key: &ServiceKey) -> Option<WaypointOf> {
-    let (own, of_a_waypoint, serves): (_, _, fn(Serves) -> bool) = match key.origin {
-        Origin::Kubernetes => {
+    let everyone = Exported::All;
+    let (own, of_a_waypoint, exported, serves): (_, _, _, fn(Serves) -> bool) = match key.origin {
+        Origin::Kubernetes | Origin::Entry => {
             let service = inputs.services.get(reads, key)?;
-            (&service.asked, service.of_a_waypoint, Serves::services)
+            (&service.asked, service.of_a_waypoint, &service.exported, Serves::services)
         }
         Origin::Pod => {
             let workload = inputs.workloads.get(reads, &key.object())?;
-            (&workload.asked, workload.of_a_waypoint, Serves::workloads)
+            (&workload.asked, workload.of_a_waypoint, &everyone, Serves::workloads)
         }
     };
     if of_a_waypoint {
@@ -105,13 +109,19 @@ pub(crate) fn bind(reads: &Reads, inputs: &Inputs, key: &ServiceKey) -> Option<W
     let waypoint = asked.waypoint.waypoint(&key.namespace)?;
     let none = BTreeMap::new();
     let labels = namespace.map_or(&none, |namespace| &namespace.labels);
+    let admit = |waypoint: Key| {
+        if waypoint.namespace != key.namespace && !exported.reaches(&waypoint.namespace) {
+            return Err(Refused { waypoint, why: Refusal::CrossNamespaceForbidden });
+        }
+        admit(reads, inputs, waypoint, serves, &key.namespace, labels)
+    };
     let canary = asked.canary.waypoint(&key.namespace).map(|canary| {
         if canary == waypoint {
             return Err(Refused { waypoint: canary, why: Refusal::CanarySameAsPrimary });
         }
-        admit(reads, inputs, canary, serves, &key.namespace, labels)
+        admit(canary)
     });
-    match (admit(reads, inputs, waypoint, serves, &key.namespace, labels), key.origin) {
+    match (admit(waypoint), key.origin) {
         (Ok(waypoint), _) => Some(WaypointOf::Bound { waypoint, canary }),
         // A namespace whose waypoint is for services says nothing about its pods.
         (Err(Refused { why: Refusal::UnsupportedTrafficType, .. }), Origin::Pod) if inherited => None,

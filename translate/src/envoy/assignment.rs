@@ -1,10 +1,10 @@
 //! Endpoints of a service port: plain addresses, and tunnels to pods that ambient captures.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use proto::{
     TypeUrl,
-    envoy::{ClusterLoadAssignment, UInt32Value, endpoint, string_struct},
+    envoy::{ClusterLoadAssignment, UInt32Value, core, endpoint, string_struct},
 };
 
 use super::{
@@ -16,7 +16,10 @@ use crate::{
     bind::endpoints_of::{Endpoint, EndpointsOf},
     derive::Row,
     emit::Emit,
-    mesh::name::{AddressKey, Key, PortKey},
+    mesh::{
+        endpoint::Locality,
+        name::{AddressKey, Key, PortKey},
+    },
     settings::Settings,
 };
 
@@ -88,14 +91,38 @@ impl Emit for SniffedAssignment {
 }
 
 fn assignment(cluster_name: String, endpoints: &EndpointsOf, settings: &Settings) -> ClusterLoadAssignment {
-    let endpoints = endpoints.0.iter().map(|one| lb_endpoint(one, &settings.trust_domain)).collect();
+    let endpoints = endpoints.0.iter();
+    let endpoints =
+        endpoints.map(|one| (&one.locality, one.weight, lb_endpoint(one, &settings.trust_domain)));
+    by_locality(cluster_name, endpoints)
+}
+
+/// Endpoints with their localities. A locality weighs what its endpoints do together, so that an
+/// endpoint has the same share wherever it is.
+pub(crate) fn by_locality<'l>(
+    cluster_name: String,
+    endpoints: impl Iterator<Item = (&'l Locality, u32, endpoint::LbEndpoint)>,
+) -> ClusterLoadAssignment {
+    let mut localities: BTreeMap<&Locality, (u32, Vec<endpoint::LbEndpoint>)> = BTreeMap::new();
+    for (locality, weight, mut endpoint) in endpoints {
+        endpoint.load_balancing_weight = (weight != 1).then_some(UInt32Value { value: weight });
+        let (sum, members) = localities.entry(locality).or_default();
+        *sum = sum.saturating_add(weight);
+        members.push(endpoint);
+    }
+    let localities = localities.into_iter().map(|(locality, (sum, members))| endpoint::LocalityLbEndpoints {
+        locality: (*locality != Locality::default()).then(|| core::Locality {
+            region: locality.region.to_string(),
+            zone: locality.zone.to_string(),
+            sub_zone: locality.sub_zone.to_string(),
+        }),
+        lb_endpoints: members,
+        load_balancing_weight: Some(UInt32Value { value: sum }),
+        ..endpoint::LocalityLbEndpoints::default()
+    });
     ClusterLoadAssignment {
         cluster_name,
-        endpoints: vec![endpoint::LocalityLbEndpoints {
-            lb_endpoints: endpoints,
-            load_balancing_weight: Some(UInt32Value { value: 1 }),
-            ..endpoint::LocalityLbEndpoints::default()
-        }],
+        endpoints: localities.collect(),
         ..ClusterLoadAssignment::default()
     }
 }

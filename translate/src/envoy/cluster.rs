@@ -11,9 +11,10 @@ use proto::{
 use super::{
     connect_originate,
     extension::{ads, transport_socket},
-    sniffed,
+    found, sniffed,
 };
 use crate::{
+    bind::upstream_of::Upstream,
     derive::Row,
     emit::Emit,
     mesh::{
@@ -30,6 +31,7 @@ pub(crate) const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpPr
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct ServiceCluster {
     pub(crate) protocol: Protocol,
+    pub(crate) upstream: Upstream,
 }
 
 impl Row for ServiceCluster {
@@ -58,7 +60,15 @@ impl Emit for ServiceCluster {
     fn emit(&self, key: &PortKey, settings: &Settings) -> Cluster {
         let name = Self::name(key, settings);
         let http = self.protocol.may_be_http().then(|| (HTTP_OPTIONS.to_owned(), pack(&as_downstream())));
-        Cluster { typed_extension_protocol_options: http.into_iter().collect(), ..by_endpoints(name) }
+        Cluster {
+            typed_extension_protocol_options: http.into_iter().collect(),
+            ..match &self.upstream {
+                Upstream::Endpoints => by_endpoints(name),
+                Upstream::Names { names, lookup } => found::by_names(name, names, *lookup),
+                Upstream::Dialled { port } => found::as_dialled(name, *port, self.protocol),
+                Upstream::Requested { wildcard: _ } => found::as_requested(name),
+            }
+        }
     }
 }
 
@@ -67,6 +77,7 @@ impl Emit for ServiceCluster {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct SniffedCluster {
     pub(crate) port: PortKey,
+    pub(crate) upstream: Upstream,
 }
 
 impl Row for SniffedCluster {
@@ -92,7 +103,13 @@ impl Emit for SniffedCluster {
     }
 
     fn emit(&self, key: &AddressKey, settings: &Settings) -> Cluster {
-        by_endpoints(Self::name(key, settings))
+        let name = Self::name(key, settings);
+        match &self.upstream {
+            Upstream::Endpoints => by_endpoints(name),
+            Upstream::Names { names, lookup } => found::by_names(name, names, *lookup),
+            Upstream::Dialled { port } => found::as_dialled(name, *port, Protocol::Sniffed),
+            Upstream::Requested { wildcard: _ } => found::as_requested(name),
+        }
     }
 }
 
@@ -118,15 +135,22 @@ fn by_endpoints(name: String) -> Cluster {
             eds_config: Some(ads()),
             ..Default::default()
         }),
-        connect_timeout: Some(seconds(10)),
         lb_policy: cluster::cluster::LbPolicy::LeastRequest.into(),
+        transport_socket: Some(transport_socket("envoy.transport_sockets.internal_upstream", &transport)),
+        ..base()
+    }
+}
+
+/// What the clusters of all services have in common.
+pub(super) fn base() -> Cluster {
+    Cluster {
+        connect_timeout: Some(seconds(10)),
         circuit_breakers: Some(no_limits()),
         // Endpoints that are not ready are not asked for help when few are left.
         common_lb_config: Some(cluster::cluster::CommonLbConfig {
             healthy_panic_threshold: Some(percent::Percent { value: 0.0 }),
             ..Default::default()
         }),
-        transport_socket: Some(transport_socket("envoy.transport_sockets.internal_upstream", &transport)),
         ..Cluster::default()
     }
 }

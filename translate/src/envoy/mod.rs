@@ -10,6 +10,7 @@ pub(crate) mod connect_originate;
 pub(crate) mod connect_terminate;
 pub(crate) mod extension;
 pub(crate) mod filter_state;
+mod found;
 pub(crate) mod infrastructure;
 pub(crate) mod main_internal;
 pub(crate) mod request_route;

@@ -5,13 +5,14 @@
 use std::sync::Arc;
 
 use proto::{
-    TypeUrl,
+    Name, TypeUrl,
     envoy::{BoolValue, RouteConfiguration, core, http_rbac, rbac, route, seconds, string_struct},
 };
 
 use super::{
     connect_terminate::{L4_ALLOW, L4_DENY, l4},
     extension::{metadata, typed},
+    found,
     main_internal::{self, DISPATCH_HEADER, SERVICE_FILTERS, service_filters},
     request_route, sniffed,
 };
@@ -33,6 +34,8 @@ use crate::{
 pub(crate) struct PortConfig {
     pub(crate) routes: Arc<RoutesOf>,
     pub(crate) policies: Arc<PoliciesOf>,
+    /// The only hosts that requests may name, and that they are sent to.
+    pub(crate) wildcard: Option<Name>,
 }
 
 impl Row for PortConfig {
@@ -59,7 +62,7 @@ impl Emit for PortConfig {
 
     fn emit(&self, key: &PortKey, settings: &Settings) -> RouteConfiguration {
         let protocol = self.routes.protocol;
-        let mut routes = vec![self.tunnel(key, settings)];
+        let mut routes = Vec::new();
         if protocol.may_be_http() {
             for (namespace, consumer) in &self.routes.consumers {
                 let whole = consumer.iter().map(|routed| request_route::emit(routed, key, settings));
@@ -70,21 +73,17 @@ impl Emit for PortConfig {
             // What no rule matches is judged first like everything else, and then not found.
             routes.push(request_route::not_found());
         }
-        let filters = if protocol.may_be_http() { self.filters(key.port) } else { Vec::new() };
+        let mut filters = if protocol.may_be_http() { self.filters(key.port) } else { Vec::new() };
+        if self.wildcard.is_some() {
+            filters.push(typed("dns", &found::requested(&key.cluster_name(&settings.cluster_domain))));
+        }
         let filters = (!filters.is_empty()).then(|| (SERVICE_FILTERS.to_owned(), service_filters(filters)));
         RouteConfiguration {
             name: key.route_name(),
             // A cluster may come after the route that names it, and often does on a busy day.
             validate_clusters: Some(BoolValue { value: false }),
             request_headers_to_remove: vec![DISPATCH_HEADER.to_owned()],
-            virtual_hosts: vec![route::VirtualHost {
-                name: key.route_name(),
-                domains: vec!["*".to_owned()],
-                routes,
-                // Said once, for all requests whose rule asks for none of its own.
-                retry_policy: protocol.may_be_http().then(|| retry::emit(None, None)),
-                ..route::VirtualHost::default()
-            }],
+            virtual_hosts: self.virtual_hosts(key, settings, routes),
             typed_per_filter_config: filters.into_iter().collect(),
             ..RouteConfiguration::default()
         }
@@ -92,6 +91,37 @@ impl Emit for PortConfig {
 }
 
 impl PortConfig {
+    /// One for tunnels and requests alike, as the tunnel's authority is an address and a request's
+    /// may be anything. Behind a wildcard, requests to its hosts have one of their own, and to
+    /// others there is no way: the caller's word decides where they go.
+    fn virtual_hosts(
+        &self,
+        key: &PortKey,
+        settings: &Settings,
+        requests: Vec<route::Route>,
+    ) -> Vec<route::VirtualHost> {
+        let tunnel = self.tunnel(key, settings);
+        let host = |name: String, domains, routes| route::VirtualHost {
+            name,
+            domains,
+            routes,
+            // Said once, for all requests whose rule asks for none of its own.
+            retry_policy: self.routes.protocol.may_be_http().then(|| retry::emit(None, None)),
+            ..route::VirtualHost::default()
+        };
+        let Some(wildcard) = &self.wildcard else {
+            let routes = [tunnel].into_iter().chain(requests).collect();
+            return vec![host(key.route_name(), vec!["*".to_owned()], routes)];
+        };
+        // A request is sent to the port that it names: it has to name the one that was dialled.
+        let mut domains = vec![format!("{wildcard}:{}", key.port)];
+        domains.extend((key.port == 80).then(|| wildcard.to_string()));
+        vec![
+            host(key.route_name(), domains, requests),
+            host("others".to_owned(), vec!["*".to_owned()], vec![tunnel, request_route::not_found()]),
+        ]
+    }
+
     /// The route that `connect_terminate` takes: into the internal listener for what may be HTTP,
     /// straight to the backends for what is not.
     fn tunnel(&self, key: &PortKey, settings: &Settings) -> route::Route {

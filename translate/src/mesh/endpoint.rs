@@ -40,7 +40,27 @@ pub(crate) struct SliceEndpoint {
     pub(crate) ip: IpAddr,
     pub(crate) pod: Option<Key>,
     pub(crate) ready: bool,
+    /// Answers requests, ready for new ones or not.
+    pub(crate) serving: bool,
     pub(crate) terminating: bool,
+    pub(crate) zone: Option<Name>,
+}
+
+/// Where an endpoint is, as far as anyone said.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Locality {
+    pub(crate) region: Name,
+    pub(crate) zone: Name,
+    pub(crate) sub_zone: Name,
+}
+
+impl Locality {
+    /// Reads `region/zone/subzone`, of which the later parts may be missing.
+    pub(crate) fn of_path(path: &str) -> Self {
+        let mut parts = path.splitn(3, '/').chain(std::iter::repeat("")).map(Name::from);
+        let mut part = || parts.next().unwrap_or_default();
+        Self { region: part(), zone: part(), sub_zone: part() }
+    }
 }
 
 impl Row for Slice {
@@ -93,6 +113,9 @@ fn lower_endpoint(endpoint: &kubernetes::Endpoint, namespace: &str) -> Option<Sl
         pod,
         // The API: an unknown readiness is readiness.
         ready: conditions.ready.unwrap_or(true),
+        // The API: a serving that nobody says is what readiness says.
+        serving: conditions.serving.or(conditions.ready).unwrap_or(true),
         terminating: conditions.terminating.unwrap_or(false),
+        zone: endpoint.zone.as_deref().map(Into::into),
     })
 }

@@ -10,5 +10,7 @@ pub(crate) mod pattern;
 pub(crate) mod protocol;
 pub(crate) mod selector;
 pub(crate) mod service;
+pub(crate) mod service_entry;
 pub(crate) mod waypoint;
 pub(crate) mod workload;
+pub(crate) mod workload_entry;

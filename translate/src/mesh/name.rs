@@ -40,7 +40,7 @@ pub(crate) struct ServiceKey {
     pub(crate) namespace: Name,
     /// Where it comes from: names are unique within a namespace and an origin only.
     pub(crate) origin: Origin,
-    /// The object's name for a Service.
+    /// The object's name for a Service, the host for an entry.
     pub(crate) name: Name,
 }
 
@@ -51,6 +51,8 @@ pub(crate) enum Origin {
     Kubernetes,
     /// A pod, dialled at its own address.
     Pod,
+    /// A host of a ServiceEntry of Istio. Two namespaces may declare one host, each its own way.
+    Entry,
 }
 
 impl ServiceKey {
@@ -64,9 +66,14 @@ impl ServiceKey {
         Self { namespace: key.namespace.clone(), origin: Origin::Pod, name: key.name.clone() }
     }
 
-    /// The object that declares it, within its kind.
+    /// The object that declares it, within its kind. An entry's host is no object: its row knows.
     pub(crate) fn object(&self) -> Key {
         Key { namespace: self.namespace.clone(), name: self.name.clone() }
+    }
+
+    /// The host, as a ServiceEntry of that namespace declares it.
+    pub(crate) fn entry(namespace: &str, host: &str) -> Self {
+        Self { namespace: namespace.into(), origin: Origin::Entry, name: host.into() }
     }
 
     /// Its DNS name.
@@ -74,6 +81,7 @@ impl ServiceKey {
         match self.origin {
             Origin::Kubernetes => format!("{}.{}.svc.{cluster_domain}", self.name, self.namespace),
             Origin::Pod => format!("{}.{}.pod.{cluster_domain}", self.name, self.namespace),
+            Origin::Entry => self.name.to_string(),
         }
     }
 }
@@ -91,6 +99,7 @@ impl fmt::Display for ServiceKey {
             Origin::Kubernetes => write!(out, "{}/{}", self.namespace, self.name),
             // No Service has a slash in its name.
             Origin::Pod => write!(out, "{}/pods/{}", self.namespace, self.name),
+            Origin::Entry => write!(out, "{}/hosts/{}", self.namespace, self.name),
         }
     }
 }
@@ -113,9 +122,15 @@ impl PortKey {
         format!("{}:{}", self.service, self.port)
     }
 
-    /// The name of the port's Cluster, as in `outbound|9080||reviews.bookinfo.svc.cluster.local`.
+    /// The name of the port's Cluster, as in `outbound|9080||reviews.bookinfo.svc.cluster.local`, and
+    /// `outbound|443||api.example.com|egress` for a host that any namespace may declare.
     pub(crate) fn cluster_name(&self, cluster_domain: &str) -> String {
-        format!("outbound|{}||{}", self.port, self.service.host(cluster_domain))
+        let ServiceKey { namespace, origin, name: _ } = &self.service;
+        let host = self.service.host(cluster_domain);
+        match origin {
+            Origin::Kubernetes | Origin::Pod => format!("outbound|{}||{host}", self.port),
+            Origin::Entry => format!("outbound|{}||{host}|{namespace}", self.port),
+        }
     }
 }
 

@@ -41,6 +41,16 @@ impl Protocol {
         }
     }
 
+    /// Istio's rule: where nobody says what a port speaks, and its number is that of a protocol whose
+    /// server speaks first, nothing waits for the client's first bytes. SMTP, DNS, MySQL, MongoDB.
+    #[must_use]
+    pub(crate) const fn at_port(self, number: u16) -> Self {
+        match (self, number) {
+            (Self::Sniffed, 25 | 53 | 3306 | 27017) => Self::Tcp,
+            (Self::Http | Self::Tcp | Self::Sniffed, _) => self,
+        }
+    }
+
     /// Whether requests on it may be HTTP.
     pub(crate) const fn may_be_http(self) -> bool {
         match self {

@@ -1,21 +1,31 @@
 //! Service: its addresses, its ports, and what it says about its waypoint.
 
-use std::net::IpAddr;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
-use proto::{Name, kubernetes};
+use proto::{Kind, Name, ObjectRef, kubernetes};
 
 use super::{
     labels::{self, Asked},
     name::{ServiceKey, created},
     protocol::Protocol,
+    selector::Selector,
+    workload_entry::Listed,
 };
 use crate::{
     derive::Row,
     problem::{FieldPath, Lowered, Problem, Reason},
+    settings::Settings,
 };
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Service {
+    /// The object that declares it.
+    pub(crate) declared_by: ObjectRef,
+    /// Its DNS name.
+    pub(crate) host: Name,
     pub(crate) generation: Option<i64>,
     pub(crate) created: i64,
     pub(crate) asked: Asked,
@@ -26,7 +36,68 @@ pub(crate) struct Service {
     /// Ports that a waypoint can serve, by number.
     pub(crate) ports: Vec<ServicePort>,
     pub(crate) publish_not_ready: bool,
+    pub(crate) exported: Exported,
+    pub(crate) discovery: Discovery,
     pub(crate) problems: Vec<Problem>,
+}
+
+/// Which namespaces know of it (`exportTo`).
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Exported {
+    All,
+    To(BTreeSet<Name>),
+}
+
+impl Exported {
+    pub(crate) fn reaches(&self, namespace: &Name) -> bool {
+        match self {
+            Self::All => true,
+            Self::To(namespaces) => namespaces.contains(namespace),
+        }
+    }
+}
+
+/// How its endpoints are found.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Discovery {
+    /// By the EndpointSlices that name it.
+    Slices,
+    /// As its ServiceEntry says.
+    Entry(Entry),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Entry {
+    pub(crate) resolution: Resolution,
+    pub(crate) sources: Sources,
+    /// The port that endpoints listen on, for each port.
+    pub(crate) targets: BTreeMap<u16, u16>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Resolution {
+    /// Endpoints have IP addresses.
+    Static,
+    /// Endpoints have names; all addresses of each are used.
+    Dns,
+    /// One name, and whichever of its addresses was found last.
+    RoundRobinDns,
+    /// The address that the caller dials.
+    Dialled,
+    /// The host that each request names.
+    Requested,
+    /// It cannot be read.
+    Nowhere,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Sources {
+    /// These.
+    Listed(Vec<Listed>),
+    /// Pods and WorkloadEntries of the entry's namespace with these labels.
+    Selected(Selector),
+    /// What stands there cannot be read, so nothing is there.
+    Unreadable,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,6 +108,14 @@ pub(crate) struct ServicePort {
 }
 
 impl Service {
+    /// The hosts of which each request names one, if it is a service of that kind.
+    pub(crate) fn wildcard(&self) -> Option<&Name> {
+        match &self.discovery {
+            Discovery::Entry(Entry { resolution: Resolution::Requested, .. }) => Some(&self.host),
+            Discovery::Entry(_) | Discovery::Slices => None,
+        }
+    }
+
     pub(crate) fn port(&self, number: u16) -> Option<&ServicePort> {
         self.ports.iter().find(|port| port.number == number)
     }
@@ -48,6 +127,10 @@ pub(crate) enum Bucket {
     Namespace(Name),
     /// Services that are dialled at that address.
     Vip(IpAddr),
+    /// Services of that DNS name, in any namespace.
+    Host(Name),
+    /// The services that an object declares: one for a Service, one a host for a ServiceEntry.
+    DeclaredBy(ObjectRef),
 }
 
 impl Row for Service {
@@ -57,19 +140,54 @@ impl Row for Service {
 
     fn buckets(key: &ServiceKey, row: &Self) -> Vec<Bucket> {
         let vips = row.vips.iter().copied().map(Bucket::Vip);
-        vips.chain([Bucket::Namespace(key.namespace.clone())]).collect()
+        let own = [
+            Bucket::Namespace(key.namespace.clone()),
+            Bucket::Host(row.host.clone()),
+            Bucket::DeclaredBy(row.declared_by.clone()),
+        ];
+        vips.chain(own).collect()
     }
 }
 
-pub(crate) fn lower(object: &kubernetes::Service) -> Service {
+pub(crate) fn lower(key: &ServiceKey, object: &kubernetes::Service, settings: &Settings) -> Service {
     let metadata = &object.metadata;
     let spec = object.spec.clone().unwrap_or_default();
     let addresses = spec.cluster_ips.unwrap_or_else(|| spec.cluster_ip.into_iter().collect());
     let mut vips: Vec<IpAddr> = addresses.iter().filter_map(|ip| ip.parse().ok()).collect();
     vips.sort_unstable();
     vips.dedup();
-    let ports = lower_ports(&spec.ports.unwrap_or_default(), &FieldPath::new("spec").field("ports"));
+    let at = FieldPath::new("spec");
+    let mut ports = lower_ports(&spec.ports.unwrap_or_default(), &at.field("ports"));
+    let mut unsupported = |field: &str, message: &str| {
+        ports.problems.push(Problem {
+            at: at.field(field),
+            reason: Reason::UnsupportedValue,
+            message: message.to_owned(),
+        });
+    };
+    if spec.type_.as_deref() == Some("ExternalName") {
+        unsupported("type", "an ExternalName has no endpoints; nothing is sent to it, so use a ServiceEntry");
+        ports.value.clear();
+    } else if vips.is_empty() {
+        unsupported(
+            "clusterIP",
+            "a headless Service has no address of its own: its pods are dialled, so label them istio.io/use-waypoint",
+        );
+    }
+    // What a proxy is told is told to all proxies of the waypoint, wherever they run.
+    if spec.internal_traffic_policy.as_deref() == Some("Local") {
+        unsupported("internalTrafficPolicy", "behind a waypoint, endpoints of all nodes are used");
+    }
+    if spec.traffic_distribution.is_some() {
+        unsupported("trafficDistribution", "behind a waypoint, endpoints of all zones are used alike");
+    }
     Service {
+        declared_by: ObjectRef {
+            kind: Kind::Service,
+            namespace: key.namespace.clone(),
+            name: key.name.clone(),
+        },
+        host: key.host(&settings.cluster_domain).into(),
         generation: metadata.generation,
         created: created(metadata),
         asked: Asked::lower(metadata),
@@ -78,6 +196,8 @@ pub(crate) fn lower(object: &kubernetes::Service) -> Service {
         vips,
         ports: ports.value,
         publish_not_ready: spec.publish_not_ready_addresses.unwrap_or(false),
+        exported: Exported::All,
+        discovery: Discovery::Slices,
         problems: ports.problems,
     }
 }
@@ -93,7 +213,7 @@ fn lower_ports(ports: &[kubernetes::ServicePort], at: &FieldPath) -> Lowered<Vec
             Ok(number) if number > 0 => lowered.value.push(ServicePort {
                 number,
                 name: port.name.as_deref().unwrap_or_default().into(),
-                protocol: Protocol::lower(port.app_protocol.as_deref(), port.name.as_deref()),
+                protocol: Protocol::lower(port.app_protocol.as_deref(), port.name.as_deref()).at_port(number),
             }),
             Ok(_) | Err(_) => lowered.problems.push(Problem {
                 at: at.index(index).field("port"),

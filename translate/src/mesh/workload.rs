@@ -1,6 +1,6 @@
 //! Pod: who it is, where it is, and whether it is reached through a tunnel.
 
-use std::net::IpAddr;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use proto::{Name, kubernetes};
 
@@ -28,16 +28,27 @@ pub(crate) struct Workload {
     /// Canonical service and revision, by Istio's labels.
     pub(crate) app: Name,
     pub(crate) version: Name,
+    pub(crate) labels: BTreeMap<String, String>,
+    /// It takes requests, as far as anyone said, and is not about to go.
+    pub(crate) ready: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Bucket {
+    /// Pods at that address: an EndpointSlice need not name the pod.
+    Ip(IpAddr),
+    /// Pods in that namespace.
+    Namespace(Name),
 }
 
 impl Row for Workload {
     const TABLE: &'static str = "workload";
     type Key = Key;
-    /// Its addresses: an EndpointSlice need not name the pod.
-    type Bucket = IpAddr;
+    type Bucket = Bucket;
 
-    fn buckets(_key: &Key, row: &Self) -> Vec<IpAddr> {
-        row.ips.clone()
+    fn buckets(key: &Key, row: &Self) -> Vec<Bucket> {
+        let ips = row.ips.iter().copied().map(Bucket::Ip);
+        ips.chain([Bucket::Namespace(key.namespace.clone())]).collect()
     }
 }
 
@@ -77,6 +88,13 @@ pub(crate) fn lower(object: &kubernetes::Pod) -> Option<Workload> {
         version: first(&["service.istio.io/canonical-revision", "app.kubernetes.io/version", "version"])
             .unwrap_or("latest")
             .into(),
+        labels: metadata.labels.clone().unwrap_or_default(),
+        ready: metadata.deletion_timestamp.is_none()
+            && !status
+                .conditions
+                .iter()
+                .flatten()
+                .any(|condition| condition.type_ == "Ready" && condition.status != "True"),
     })
 }
 

@@ -13,7 +13,7 @@ use crate::{
     bindings::Bindings,
     derive::{Derived, Reads, Row, Touched},
     inputs::Inputs,
-    mesh::name::Key,
+    mesh::name::{Key, Origin},
 };
 
 /// Whether a condition holds.
@@ -108,7 +108,14 @@ pub(crate) fn update(
     };
     let changed = [
         keys(Kind::Gateway, inputs.waypoints.changed()),
-        inputs.services.changed().iter().map(|service| service.object().reference(Kind::Service)).collect(),
+        inputs
+            .services
+            .changed()
+            .iter()
+            .filter(|service| service.origin == Origin::Kubernetes)
+            .map(|service| service.object().reference(Kind::Service))
+            .collect(),
+        keys(Kind::ServiceEntry, inputs.entries.changed()),
         inputs.routes.changed().iter().cloned().collect(),
         keys(Kind::AuthorizationPolicy, inputs.authorizations.changed()),
     ];
@@ -127,11 +134,14 @@ fn derive(reads: &Reads, inputs: &Inputs, bindings: &Bindings, object: &ObjectRe
     match object.kind {
         Kind::Gateway => gateway::of(reads, inputs, applied_routes, &key),
         Kind::Service => service::of(reads, inputs, waypoint_of, &key.into()),
+        Kind::ServiceEntry => service::of_entry(reads, inputs, waypoint_of, &key),
         Kind::HTTPRoute | Kind::GRPCRoute | Kind::TCPRoute => {
             route::of(reads, resolved_routes, applied_routes, waypoint_of, object)
         }
         Kind::AuthorizationPolicy => policy::of(reads, inputs, waypoint_of, &key),
-        Kind::Namespace | Kind::EndpointSlice | Kind::Pod | Kind::ReferenceGrant => None,
+        Kind::Namespace | Kind::EndpointSlice | Kind::Pod | Kind::WorkloadEntry | Kind::ReferenceGrant => {
+            None
+        }
     }
 }
 
@@ -140,9 +150,12 @@ fn exists(inputs: &Inputs, object: &ObjectRef) -> bool {
     match object.kind {
         Kind::Gateway => inputs.waypoints.untracked().contains_key(&key),
         Kind::Service => inputs.services.untracked().contains_key(&key.into()),
+        Kind::ServiceEntry => inputs.entries.untracked().contains_key(&key),
         Kind::HTTPRoute | Kind::GRPCRoute | Kind::TCPRoute => inputs.routes.untracked().contains_key(object),
         Kind::AuthorizationPolicy => inputs.authorizations.untracked().contains_key(&key),
-        Kind::Namespace | Kind::EndpointSlice | Kind::Pod | Kind::ReferenceGrant => false,
+        Kind::Namespace | Kind::EndpointSlice | Kind::Pod | Kind::WorkloadEntry | Kind::ReferenceGrant => {
+            false
+        }
     }
 }
 

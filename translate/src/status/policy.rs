@@ -1,11 +1,13 @@
 //! What we say about an AuthorizationPolicy that names its targets.
 
+use proto::Kind;
+
 use super::{Condition, Status, Truth};
 use crate::{
     bind::waypoint_of::WaypointOf,
     derive::{Derived, Reads},
     inputs::Inputs,
-    mesh::name::Key,
+    mesh::{name::Key, service},
     policy::authorization::Target,
 };
 
@@ -64,6 +66,19 @@ fn target_status(
             match waypoint_of.get(reads, &service.clone().into()).and_then(|binding| binding.bound()) {
                 Some(waypoint) => bound(waypoint.to_string()),
                 None => unbound("AncestorNotBound", format!("Service {service} is not bound to a waypoint")),
+            }
+        }
+        Target::Entry(entry) => {
+            let declared = service::Bucket::DeclaredBy(entry.reference(Kind::ServiceEntry));
+            let mut hosts = inputs.services.bucket(reads, &declared).peekable();
+            if hosts.peek().is_none() {
+                return unbound("TargetNotFound", format!("ServiceEntry {entry} declares no host"));
+            }
+            match hosts.find_map(|(host, _)| waypoint_of.get(reads, host).and_then(|row| row.bound())) {
+                Some(waypoint) => bound(waypoint.to_string()),
+                None => {
+                    unbound("AncestorNotBound", format!("ServiceEntry {entry} is not bound to a waypoint"))
+                }
             }
         }
         Target::Gateway(gateway) if inputs.waypoints.get(reads, gateway).is_some() => {

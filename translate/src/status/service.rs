@@ -5,7 +5,8 @@ use crate::{
     bind::waypoint_of::{Refusal, Refused, WaypointOf},
     derive::{Derived, Reads},
     inputs::Inputs,
-    mesh::name::ServiceKey,
+    mesh::name::{Key, ServiceKey},
+    problem::{FieldPath, Problem, Reason},
 };
 
 /// `None` for a service that asks for no waypoint.
@@ -17,7 +18,44 @@ pub(super) fn of(
 ) -> Option<Status> {
     let service = inputs.services.get(reads, key)?;
     let binding = waypoint_of.get(reads, key)?;
-    let (truth, reason, mut message) = match &**binding {
+    Some(bound(binding, service.generation, &service.problems))
+}
+
+/// The same of a ServiceEntry: its hosts ask for one waypoint together.
+pub(super) fn of_entry(
+    reads: &Reads,
+    inputs: &Inputs,
+    waypoint_of: &Derived<WaypointOf>,
+    key: &Key,
+) -> Option<Status> {
+    let entry = inputs.entries.get(reads, key)?;
+    let mut problems = entry.problems.clone();
+    let mut binding = None;
+    let mut hosts = 0;
+    for host in entry.services.keys() {
+        let has = inputs.services.get(reads, host).map(|row| &row.declared_by);
+        if has.is_some_and(|by| Key::of(by) == *key) {
+            hosts += 1;
+            binding = binding.or_else(|| waypoint_of.get(reads, host));
+            continue;
+        }
+        let by = has.map_or_else(|| "a Service".to_owned(), ToString::to_string);
+        problems.push(Problem {
+            at: FieldPath::new("spec").field("hosts"),
+            reason: Reason::Invalid,
+            message: format!("host {:?} is declared by {by} already; remove one of them", &*host.name),
+        });
+    }
+    if hosts == 0 {
+        // Nothing of it is there, whatever waypoint it asks for.
+        let message = super::list(&problems);
+        return Some(bound_by(entry.generation, Truth::False, "Invalid", message));
+    }
+    Some(bound(binding?, entry.generation, &problems))
+}
+
+fn bound(binding: &WaypointOf, generation: Option<i64>, problems: &[Problem]) -> Status {
+    let (truth, reason, mut message) = match binding {
         WaypointOf::Bound { waypoint, canary } => {
             let attached = format!("Successfully attached to waypoint {waypoint}");
             let canary = match canary {
@@ -33,14 +71,18 @@ pub(super) fn of(
             (Truth::False, why.reason(), format!("waypoint {waypoint}: {}", why.message()))
         }
     };
-    if !service.problems.is_empty() {
-        message = format!("{message}; {}", super::list(&service.problems));
+    if !problems.is_empty() {
+        message = format!("{message}; {}", super::list(problems));
     }
-    Some(Status {
-        observed_generation: service.generation,
+    bound_by(generation, truth, reason, message)
+}
+
+fn bound_by(generation: Option<i64>, truth: Truth, reason: &'static str, message: String) -> Status {
+    Status {
+        observed_generation: generation,
         conditions: vec![Condition { kind: "istio.io/WaypointBound", truth, reason, message }],
         ..Status::default()
-    })
+    }
 }
 
 impl Refusal {
@@ -49,6 +91,7 @@ impl Refusal {
             Self::NotReady => "WaypointIsNotReady",
             Self::AttachmentDenied => "AttachmentDenied",
             Self::UnsupportedTrafficType => "UnsupportedTrafficType",
+            Self::CrossNamespaceForbidden => "CrossNamespaceWaypointForbidden",
             Self::CanarySameAsPrimary => "CanarySameAsPrimary",
         }
     }
@@ -61,6 +104,9 @@ impl Refusal {
             }
             Self::UnsupportedTrafficType => {
                 "it is not for services; set istio.io/waypoint-for to service or all on the Gateway"
+            }
+            Self::CrossNamespaceForbidden => {
+                "it is in a namespace that the entry's exportTo does not name; add that or use a waypoint of this one"
             }
             Self::CanarySameAsPrimary => {
                 "it is the waypoint itself; name another in istio.io/use-waypoint-canary"

@@ -11,9 +11,9 @@ use serde_json::Value;
 use super::{
     Action, Authorization, Clause, Judgement, Rule, Source, Target,
     source::{OPERATIONS, Place, Read, SOURCE_KEYS, SOURCES, bounded, header_name, port},
-    spec::{Fields, Problems, kind},
 };
 use crate::{
+    fields::{Fields, Problems, kind},
     mesh::{labels, name::Key, pattern::Pattern},
     problem::FieldPath,
     settings::Settings,
@@ -152,6 +152,7 @@ fn lower_target(
     let key = Key::new(namespace, name);
     match (group, kind) {
         ("" | "core", "Service") => Some(Target::Service(key)),
+        (group, "ServiceEntry") if group == Kind::ServiceEntry.group() => Some(Target::Entry(key)),
         (group, "Gateway") if group == Kind::Gateway.group() => Some(Target::Gateway(key)),
         (group, "GatewayClass") if group == Kind::Gateway.group() => {
             if *namespace == settings.root_namespace {
@@ -166,7 +167,9 @@ fn lower_target(
         (group, kind) => {
             problems.unsupported(
                 &target.at.field("kind"),
-                format!("{kind:?} of group {group:?} cannot be a target; use Service or Gateway"),
+                format!(
+                    "{kind:?} of group {group:?} cannot be a target; use Service, ServiceEntry or Gateway"
+                ),
             );
             None
         }

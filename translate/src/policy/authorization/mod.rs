@@ -6,7 +6,6 @@
 mod emit;
 mod lower;
 mod source;
-mod spec;
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -54,6 +53,8 @@ pub(crate) enum Action {
 pub(crate) enum Target {
     /// A Service of the policy's namespace.
     Service(Key),
+    /// A ServiceEntry of the policy's namespace, with all of its hosts.
+    Entry(Key),
     /// A Gateway of the policy's namespace, with every service behind it.
     Gateway(Key),
     /// Every waypoint of a class; only from the root namespace.

@@ -1,6 +1,8 @@
 //! Reads an untyped specification field by field: a wrong field is one problem with its path, and
 //! the fields around it are read all the same.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value};
 
 use crate::problem::{FieldPath, Problem, Reason};
@@ -80,6 +82,36 @@ impl<'v> Fields<'v> {
             return Some(Vec::new());
         };
         Some(items.iter().enumerate().map(|(index, item)| (item, at.index(index))).collect())
+    }
+}
+
+impl Fields<'_> {
+    /// The whole number in the field `name`, if it is in that range.
+    pub(crate) fn number(
+        &self,
+        name: &str,
+        range: std::ops::RangeInclusive<u32>,
+        problems: &mut Problems,
+    ) -> Option<u32> {
+        let value = self.get(name)?;
+        let number = value.as_u64().and_then(|number| u32::try_from(number).ok());
+        let number = number.filter(|number| range.contains(number));
+        if number.is_none() {
+            let (first, last) = (range.start(), range.end());
+            problems.invalid(
+                &self.at.field(name),
+                format!("expected a whole number in {first}..{last}, not {value}"),
+            );
+        }
+        number
+    }
+
+    /// The map of strings in the field `name`; a value that is no string is a problem and left out.
+    pub(crate) fn strings(&self, name: &str, problems: &mut Problems) -> BTreeMap<String, String> {
+        let map = Self::read(self.get(name), self.at.field(name), problems);
+        let entries =
+            map.names().filter_map(|key| Some((key.to_owned(), map.string(key, problems)?.to_owned())));
+        entries.collect()
     }
 }
 
