@@ -11,6 +11,7 @@ mod demo;
 mod flips;
 mod routing;
 mod shop;
+mod sources;
 mod survival;
 mod tunnels;
 mod upstream;
