@@ -68,13 +68,15 @@ pub(crate) fn bind(
         AppliedRoute { ports: BTreeMap::new(), gateways: BTreeMap::new(), waypoints: Vec::new() };
     for attached in route.parents.iter().filter_map(|parent| parent.attached.as_ref().ok()) {
         match attached {
-            Attached::Service(AttachedService { service, ports, waypoints }) => {
-                for port in ports {
-                    let rival = rival(reads, resolved, key, service, *port);
-                    if rival.is_none() {
-                        applied.waypoints.extend(waypoints.iter().cloned());
+            Attached::Services(services) => {
+                for AttachedService { service, ports, waypoints } in services {
+                    for port in ports {
+                        let rival = rival(reads, resolved, key, service, *port);
+                        if rival.is_none() {
+                            applied.waypoints.extend(waypoints.iter().cloned());
+                        }
+                        applied.ports.insert((service.clone(), *port), rival);
                     }
-                    applied.ports.insert((service.clone(), *port), rival);
                 }
             }
             Attached::Gateway(gateway) => {
@@ -133,7 +135,9 @@ fn first(
         let mut attached = route.parents.iter().filter_map(|parent| parent.attached.as_ref().ok());
         name.namespace == *namespace
             && attached.any(|attached| match attached {
-                Attached::Service(attached) => attached.service == *service && attached.ports.contains(&port),
+                Attached::Services(attached) => attached
+                    .iter()
+                    .any(|attached| attached.service == *service && attached.ports.contains(&port)),
                 Attached::Gateway(_) => false,
             })
     });

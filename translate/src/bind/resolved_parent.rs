@@ -11,6 +11,7 @@ use crate::{
     mesh::{
         name::{Key, ServiceKey},
         protocol::Protocol,
+        service::{Bucket, Service},
         waypoint::{HBONE_PORT, Waypoint},
     },
     problem::{Problem, Reason},
@@ -27,7 +28,8 @@ pub(crate) struct ResolvedParent {
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Attached {
-    Service(AttachedService),
+    /// At least one.
+    Services(Vec<AttachedService>),
     /// Every service behind that waypoint whose port has no route of the service's own.
     Gateway(Key),
 }
@@ -51,8 +53,9 @@ pub(crate) fn bind(
     let attached = match &parent.parent {
         Parent::Foreign => return None,
         Parent::Refused(problem) => Err(problem.clone()),
-        Parent::Service { service, port, section } => {
-            to_service(reads, inputs, waypoint_of, key, parent, service, *port, section.as_ref())
+        Parent::Service { object, port, section } => {
+            let tables = Tables { reads, inputs, waypoint_of };
+            to_services(&tables, key, parent, object, *port, section.as_ref())
         }
         Parent::Gateway { gateway, port, section } => {
             let waypoint = inputs.waypoints.get(reads, gateway)?;
@@ -115,26 +118,70 @@ fn to_gateway(
     Ok(Attached::Gateway(gateway.clone()))
 }
 
-#[expect(clippy::too_many_arguments, reason = "the fields of one variant, and what they are looked up in")]
-fn to_service(
-    reads: &Reads,
-    inputs: &Inputs,
-    waypoint_of: &Derived<WaypointOf>,
+struct Tables<'t> {
+    reads: &'t Reads,
+    inputs: &'t Inputs,
+    waypoint_of: &'t Derived<WaypointOf>,
+}
+
+/// A route on an object is on all that the object declares. It is attached if some of that takes it,
+/// as it is with several ports; if nothing does, the first says why.
+fn to_services(
+    tables: &Tables<'_>,
     key: &ObjectRef,
     parent: &ParentRef,
-    service: &ServiceKey,
+    object: &ObjectRef,
     port: Option<u16>,
     section: Option<&Name>,
 ) -> Result<Attached, Problem> {
-    let Some(row) = inputs.services.get(reads, service) else {
-        return no_match(parent, None, format!("Service {service} was not found"));
+    let Tables { reads, inputs, .. } = tables;
+    let declared = inputs.services.bucket(reads, &Bucket::DeclaredBy(object.clone()));
+    // What is not exported to a namespace does not exist for it.
+    let known = declared
+        .filter(|(service, row)| service.namespace == key.namespace || row.exported.reaches(&key.namespace));
+    let (mut attached, mut refused) = (Vec::new(), None);
+    for (service, row) in known {
+        match to_service(tables, key, parent, service, row, port, section) {
+            Ok(service) => attached.push(service),
+            Err(problem) => refused = refused.or(Some(problem)),
+        }
+    }
+    if !attached.is_empty() {
+        return Ok(Attached::Services(attached));
+    }
+    Err(refused.unwrap_or_else(|| {
+        let entry = object.kind == Kind::ServiceEntry
+            && object.namespace == key.namespace
+            && inputs.entries.get(reads, &Key::of(object)).is_some();
+        let message = if entry {
+            format!("{object} has no host of its own; a Service or an older entry has what it declares")
+        } else {
+            format!("{object} was not found")
+        };
+        Problem { at: parent.at.clone(), reason: Reason::NoMatchingParent, message }
+    }))
+}
+
+fn to_service(
+    tables: &Tables<'_>,
+    key: &ObjectRef,
+    parent: &ParentRef,
+    service: &ServiceKey,
+    row: &Service,
+    port: Option<u16>,
+    section: Option<&Name>,
+) -> Result<AttachedService, Problem> {
+    let no_match = |field: Option<&str>, message: String| {
+        let at = field.map_or_else(|| parent.at.clone(), |field| parent.at.field(field));
+        Err(Problem { at, reason: Reason::NoMatchingParent, message })
     };
+    let (of, object) = (row.declared_by.kind.name(), Key::of(&row.declared_by));
     let chosen = row.ports.iter().filter(|candidate| port.is_none_or(|port| port == candidate.number));
     let chosen: Vec<_> =
         chosen.filter(|candidate| section.is_none_or(|name| *name == candidate.name)).collect();
     if chosen.is_empty() {
         let field = if port.is_some() { "port" } else { "sectionName" };
-        return no_match(parent, Some(field), format!("Service {service} has no such port"));
+        return no_match(Some(field), format!("{of} {object} has no such port"));
     }
     let of_connections = key.kind == Kind::TCPRoute;
     if of_connections && key.namespace != service.namespace {
@@ -142,7 +189,7 @@ fn to_service(
             at: parent.at.field("namespace"),
             reason: Reason::UnsupportedValue,
             message: format!(
-                "a {} has to be in the namespace of its Service, {:?}: a tunnel is routed before its caller is known",
+                "a {} has to be in the namespace of its {of}, {:?}: a tunnel is routed before its caller is known",
                 key.kind.name(),
                 &*service.namespace
             ),
@@ -155,17 +202,17 @@ fn to_service(
     };
     let ports: Vec<u16> = chosen.iter().filter(|port| takes(port.protocol)).map(|port| port.number).collect();
     if ports.is_empty() {
+        let field = if row.declared_by.kind == Kind::ServiceEntry { "protocol" } else { "appProtocol" };
         return no_match(
-            parent,
             None,
             if of_connections {
-                format!("Service {service} speaks HTTP there; set appProtocol: tcp if it does not")
+                format!("{of} {object} speaks HTTP there; set {field}: tcp if it does not")
             } else {
-                format!("Service {service} speaks no HTTP there; set appProtocol: http if it does")
+                format!("{of} {object} speaks no HTTP there; set {field}: http if it does")
             },
         );
     }
-    let binding = waypoint_of.get(reads, service);
+    let binding = tables.waypoint_of.get(tables.reads, service);
     let waypoints = binding.into_iter().flat_map(|binding| binding.serving().cloned()).collect();
-    Ok(Attached::Service(AttachedService { service: service.clone(), ports, waypoints }))
+    Ok(AttachedService { service: service.clone(), ports, waypoints })
 }

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use proto::{Name, ObjectRef};
+use proto::{Kind, Name, ObjectRef};
 
 use super::{
     resolved_parent::{self, Attached, ResolvedParent},
@@ -14,10 +14,13 @@ use crate::{
     derive::{Derived, Reads, Row},
     filter::Filter,
     inputs::Inputs,
-    mesh::name::{Key, ServiceKey},
+    mesh::{
+        name::{Key, Origin, ServiceKey},
+        service,
+    },
     problem::{Problem, Reason},
     route::{
-        backend::BackendRef,
+        backend::{BackendRef, Target},
         matches::HttpMatch,
         parent::{Parent, ParentRef},
         precedence::Rank,
@@ -85,9 +88,11 @@ impl Row for ResolvedRoute {
     fn buckets(_key: &ObjectRef, row: &Self) -> Vec<Bucket> {
         let attached = row.parents.iter().filter_map(|parent| parent.attached.as_ref().ok());
         let mut buckets: Vec<Bucket> = attached
-            .map(|attached| match attached {
-                Attached::Service(attached) => Bucket::Service(attached.service.clone()),
-                Attached::Gateway(gateway) => Bucket::Gateway(gateway.clone()),
+            .flat_map(|attached| match attached {
+                Attached::Services(attached) => {
+                    attached.iter().map(|attached| Bucket::Service(attached.service.clone())).collect()
+                }
+                Attached::Gateway(gateway) => vec![Bucket::Gateway(gateway.clone())],
             })
             .collect();
         buckets.sort_unstable();
@@ -124,8 +129,7 @@ pub(crate) fn bind(
             filters: rule
                 .filters
                 .iter()
-                .filter(|filter| referrer.resolve_filter(filter, &mut unresolved))
-                .cloned()
+                .filter_map(|filter| referrer.resolve_filter(filter, &mut unresolved))
                 .collect(),
             delivery: rule.delivery.clone(),
         }),
@@ -151,44 +155,91 @@ struct Referrer<'t> {
 
 impl Referrer<'_> {
     fn resolve_backend(&self, backend: &BackendRef, unresolved: &mut Vec<Problem>) -> Share {
-        let problem = |reason, message| Problem { at: backend.at.clone(), reason, message };
-        let found = backend.service.clone().and_then(|(service, port)| {
-            // Before anything is said about a Service that is not the route's to know of.
-            if !self.may_refer_to(&service) {
-                let Self { key, .. } = self;
-                return Err(problem(
-                    Reason::RefNotPermitted,
-                    format!(
-                        "no ReferenceGrant in namespace {:?} lets {}s of namespace {:?} refer to Service {}",
-                        &*service.namespace,
-                        key.kind.name(),
-                        &*key.namespace,
-                        service.name
-                    ),
-                ));
-            }
-            let not_found = |message| problem(Reason::BackendNotFound, message);
-            let row = self.inputs.services.get(self.reads, &service);
-            let row = row.ok_or_else(|| not_found(format!("Service {service} was not found")))?;
-            row.port(port).ok_or_else(|| not_found(format!("Service {service} has no port {port}")))?;
-            Ok((service, port))
-        });
+        let found = backend.target.clone().and_then(|(target, port)| self.find(backend, &target, port));
         let backend_found = found.map_err(|problem| unresolved.push(problem)).ok();
         Share { weight: backend.weight, backend: backend_found, filters: backend.filters.clone() }
     }
 
-    /// Whether the filter can be applied. Gateway API: a mirror whose backend is missing is left out,
-    /// and the requests go on without it.
-    fn resolve_filter(&self, filter: &Filter, unresolved: &mut Vec<Problem>) -> bool {
+    fn find(&self, backend: &BackendRef, target: &Target, port: u16) -> Result<(ServiceKey, u16), Problem> {
+        let problem = |reason, message| Problem { at: backend.at.clone(), reason, message };
+        let not_found = |message| problem(Reason::BackendNotFound, message);
+        let (service, named) = match target {
+            Target::Service(service) => (service.clone(), format!("Service {service}")),
+            Target::Host(host) => {
+                let service = self.known_by(host).ok_or_else(|| {
+                    not_found(format!(
+                        "nothing that namespace {:?} knows of has the host {host}",
+                        &*self.key.namespace
+                    ))
+                })?;
+                (service, format!("host {host}"))
+            }
+        };
+        // Before anything is said about a Service that is not the route's to know of.
+        if !self.may_refer_to(&service) {
+            let Self { key, .. } = self;
+            return Err(problem(
+                Reason::RefNotPermitted,
+                format!(
+                    "no ReferenceGrant in namespace {:?} lets {}s of namespace {:?} refer to Service {}",
+                    &*service.namespace,
+                    key.kind.name(),
+                    &*key.namespace,
+                    service.name
+                ),
+            ));
+        }
+        let row = self.inputs.services.get(self.reads, &service);
+        let row = row.ok_or_else(|| not_found(format!("{named} was not found")))?;
+        row.port(port).ok_or_else(|| not_found(format!("{named} has no port {port}")))?;
+        if row.follows_caller() && !self.is_only_for(&row.declared_by) {
+            return Err(problem(
+                Reason::UnsupportedValue,
+                format!(
+                    "{named} leads to whatever the caller asked for, so it is a backend of its own entry's routes only; give the entry resolution: DNS or STATIC"
+                ),
+            ));
+        }
+        Ok((service, port))
+    }
+
+    /// Who has that host, as the route's namespace sees it: its own namespace first, and then whatever
+    /// is exported to it, a Service before an entry.
+    fn known_by(&self, host: &Name) -> Option<ServiceKey> {
+        let all = self.inputs.services.bucket(self.reads, &service::Bucket::Host(host.clone()));
+        let own = &self.key.namespace;
+        let known = all.filter(|(service, row)| service.namespace == *own || row.exported.reaches(own));
+        let first = known.min_by_key(|(service, row)| {
+            (service.namespace != *own, service.origin != Origin::Kubernetes, row.created, (*service).clone())
+        });
+        first.map(|(service, _)| service.clone())
+    }
+
+    /// Whether all requests of the route are for what that object declares, and it declares one thing.
+    fn is_only_for(&self, object: &ObjectRef) -> bool {
+        let only = |parent: &ParentRef| match &parent.parent {
+            Parent::Service { object: parent, .. } => parent == object,
+            Parent::Gateway { .. } => false,
+            // No request comes from there.
+            Parent::Refused(_) | Parent::Foreign => true,
+        };
+        let declared = service::Bucket::DeclaredBy(object.clone());
+        self.route.parents.iter().all(only) && self.inputs.services.count(self.reads, &declared) == 1
+    }
+
+    /// The filter with its backend looked up, if it can be applied. Gateway API: a mirror whose
+    /// backend is missing is left out, and the requests go on without it.
+    fn resolve_filter(&self, filter: &Filter, unresolved: &mut Vec<Problem>) -> Option<Filter> {
         match filter {
             Filter::RequestMirror(mirror) => {
-                self.resolve_backend(&mirror.backend, unresolved).backend.is_some()
+                let to = self.resolve_backend(&mirror.backend, unresolved).backend?;
+                Some(Filter::RequestMirror(mirror.ending_at(to)))
             }
             Filter::Cors(_)
             | Filter::RequestHeaderModifier(_)
             | Filter::ResponseHeaderModifier(_)
             | Filter::RequestRedirect(_)
-            | Filter::UrlRewrite(_) => true,
+            | Filter::UrlRewrite(_) => Some(filter.clone()),
         }
     }
 
@@ -196,14 +247,18 @@ impl Referrer<'_> {
     /// reach it before cannot reach it now. GEP-1426: "if a mesh implementation *does* expose the
     /// ability to access a broader scope than would otherwise be reachable, then `ReferenceGrant`
     /// must be used"; anything but the parent is such a scope behind a waypoint, which proves its
-    /// own identity to backends and not the caller's.
+    /// own identity to backends and not the caller's. An entry says itself who may use it, with
+    /// `exportTo`.
     fn may_refer_to(&self, service: &ServiceKey) -> bool {
         let Self { reads, inputs, key, route } = self;
         let is_parent = |parent: &ParentRef| match &parent.parent {
-            Parent::Service { service: parent, .. } => parent == service,
+            Parent::Service { object, .. } => {
+                object.kind == Kind::Service && ServiceKey::from(Key::of(object)) == *service
+            }
             Parent::Gateway { .. } | Parent::Refused(_) | Parent::Foreign => false,
         };
         service.namespace == key.namespace
+            || service.origin == Origin::Entry
             || route.parents.iter().any(is_parent)
             || inputs.grants.bucket(reads, &service.namespace).any(|(_, grant)| grant.permits(key, service))
     }

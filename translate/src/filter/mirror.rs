@@ -10,13 +10,15 @@ use proto::{
 
 use super::{Place, Reading, RuleFilter};
 use crate::{
-    mesh::name::PortKey,
+    mesh::name::{PortKey, ServiceKey},
     route::backend::{self, BackendRef, Fields},
 };
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct RequestMirror {
     pub(crate) backend: BackendRef,
+    /// Where the copies end, once the backend is looked up.
+    pub(crate) to: Option<(ServiceKey, u16)>,
     share: Fraction,
 }
 
@@ -64,6 +66,13 @@ impl Fraction {
     }
 }
 
+impl RequestMirror {
+    /// The same, once its backend was found.
+    pub(crate) fn ending_at(&self, service_port: (ServiceKey, u16)) -> Self {
+        Self { to: Some(service_port), ..self.clone() }
+    }
+}
+
 impl RuleFilter for RequestMirror {
     type Spec = HttpRouteRulesFiltersRequestMirror;
     const REPEATS: bool = true;
@@ -85,12 +94,12 @@ impl RuleFilter for RequestMirror {
             weight: None,
         };
         let backend = backend::lower_one(fields, reading.namespace, &reading.at.field("backendRef"));
-        Some(Self { backend, share })
+        Some(Self { backend, to: None, share })
     }
 
     fn emit(&self, route: &mut route::Route, place: &Place<'_>) {
         let Some(route::route::Action::Route(action)) = &mut route.action else { return };
-        let Ok((service, port)) = &self.backend.service else { return };
+        let Some((service, port)) = &self.to else { return };
         let cluster = PortKey::new(&place.key.waypoint, service, *port);
         action.request_mirror_policies.push(route::route_action::RequestMirrorPolicy {
             cluster: cluster.cluster_name(&place.settings.cluster_domain),

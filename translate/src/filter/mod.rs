@@ -165,7 +165,7 @@ impl Filter {
     /// The service port that gets copies of the requests.
     pub(crate) fn mirrors_to(&self) -> Option<&(ServiceKey, u16)> {
         match self {
-            Self::RequestMirror(mirror) => mirror.backend.service.as_ref().ok(),
+            Self::RequestMirror(mirror) => mirror.to.as_ref(),
             Self::Cors(_)
             | Self::RequestHeaderModifier(_)
             | Self::ResponseHeaderModifier(_)

@@ -116,6 +116,14 @@ impl Service {
         }
     }
 
+    /// Whether its requests end where the caller says, not where it says.
+    pub(crate) const fn follows_caller(&self) -> bool {
+        match &self.discovery {
+            Discovery::Entry(Entry { resolution: Resolution::Requested | Resolution::Dialled, .. }) => true,
+            Discovery::Entry(_) | Discovery::Slices => false,
+        }
+    }
+
     pub(crate) fn port(&self, number: u16) -> Option<&ServicePort> {
         self.ports.iter().find(|port| port.number == number)
     }

@@ -23,10 +23,18 @@ const HEAVIEST: u32 = 1_000_000;
 pub(crate) struct BackendRef {
     pub(crate) at: FieldPath,
     pub(crate) weight: u32,
-    /// The service and its port; what is wrong with the reference itself otherwise.
-    pub(crate) service: Result<(ServiceKey, u16), Problem>,
+    /// What it names, and the port there; what is wrong with the reference itself otherwise.
+    pub(crate) target: Result<(Target, u16), Problem>,
     /// Of its share of the requests alone.
     pub(crate) filters: Vec<Filter>,
+}
+
+/// What a backend names.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Target {
+    Service(ServiceKey),
+    /// A DNS name, whoever declares it (`kind: Hostname`).
+    Host(Name),
 }
 
 /// The fields of a `backendRef`, of whichever kind of route.
@@ -96,26 +104,38 @@ pub(crate) fn lower_one(spec: Fields<'_>, route_namespace: &Name, at: &FieldPath
     let filters = filter::lower_backend(filters, route_namespace, &at.field("filters"), &mut problems);
     let problem =
         |field: &str, reason, message: String| Err(Problem { at: at.field(field), reason, message });
-    let namespace = namespace.unwrap_or(route_namespace);
     let group = group.unwrap_or_default();
     let kind = kind.unwrap_or("Service");
+    let target = match (group, kind) {
+        ("" | "core", "Service") => {
+            Some(Target::Service(ServiceKey::kubernetes(namespace.unwrap_or(route_namespace), name)))
+        }
+        ("networking.istio.io", "Hostname") => Some(Target::Host(name.to_ascii_lowercase().into())),
+        _ => None,
+    };
     let asked =
         weight.map_or(Some(1), |weight| u32::try_from(weight).ok().filter(|asked| *asked <= HEAVIEST));
-    let service = if !matches!((group, kind), ("" | "core", "Service")) {
+    let target = if target.is_none() {
         problem(
             "kind",
             Reason::InvalidKind,
-            format!("{kind:?} of group {group:?} cannot be a backend; use a Service"),
+            format!("{kind:?} of group {group:?} cannot be a backend; use a Service or a Hostname"),
+        )
+    } else if let (Some(Target::Host(_)), Some(_)) = (&target, namespace) {
+        problem(
+            "namespace",
+            Reason::UnsupportedValue,
+            "a Hostname has no namespace: it is looked up as the route's own namespace sees it".to_owned(),
         )
     } else if let Some(wrong) = problems.into_iter().next() {
         Err(wrong)
     } else if asked.is_none() {
         problem("weight", Reason::UnsupportedValue, format!("a weight is 0 to {HEAVIEST}"))
-    } else if let Some(Ok(port)) = port.map(u16::try_from) {
-        Ok((ServiceKey::kubernetes(namespace, name), port))
+    } else if let (Some(target), Some(Ok(port))) = (target, port.map(u16::try_from)) {
+        Ok((target, port))
     } else {
-        problem("port", Reason::UnsupportedValue, "a Service as backend needs a port, 1 to 65535".to_owned())
+        problem("port", Reason::UnsupportedValue, format!("a {kind} as backend needs a port, 1 to 65535"))
     };
     // A share that cannot be read is not nobody's: its requests must not reach the others.
-    BackendRef { at: at.clone(), weight: asked.unwrap_or(1), service, filters }
+    BackendRef { at: at.clone(), weight: asked.unwrap_or(1), target, filters }
 }

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use proto::{
-    Name,
+    Kind, Name, ObjectRef,
     gateway::{
         grpcroutes::GrpcRouteParentRefs, httproutes::HttpRouteParentRefs, tcproutes::TcpRouteParentRefs,
     },
 };
 
 use crate::{
-    mesh::name::{Key, ServiceKey},
+    mesh::name::Key,
     problem::{FieldPath, Problem, Reason},
 };
 
@@ -25,8 +25,9 @@ pub(crate) struct ParentRef {
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Parent {
-    /// One port of a service, or all of them.
-    Service { service: ServiceKey, port: Option<u16>, section: Option<Name> },
+    /// One port or all of them, of every service that the object declares: a Service is one, and
+    /// each host of a ServiceEntry.
+    Service { object: ObjectRef, port: Option<u16>, section: Option<Name> },
     /// A Gateway, by one of its listeners or any: all services behind it, if it is a waypoint.
     Gateway { gateway: Key, port: Option<i32>, section: Option<Name> },
     /// A reference that we are asked to take and cannot.
@@ -91,23 +92,22 @@ fn lower_one(spec: &Fields<'_>, route_namespace: &Name, at: &FieldPath) -> Paren
     let refused = |field: &str, message: String| {
         Parent::Refused(Problem { at: at.field(field), reason: Reason::UnsupportedValue, message })
     };
-    match (group, kind.unwrap_or("Gateway")) {
-        ("" | "core", "Service") => match port.map(u16::try_from).transpose() {
-            Err(_) => refused("port", "the port is not in 1..65535".to_owned()),
-            Ok(port) => Parent::Service {
-                service: ServiceKey::kubernetes(namespace, name),
-                port,
-                section: section_name.map(Into::into),
-            },
+    let services = |kind: Kind| match port.map(u16::try_from).transpose() {
+        Err(_) => refused("port", "the port is not in 1..65535".to_owned()),
+        Ok(port) => Parent::Service {
+            object: Key::new(namespace, name).reference(kind),
+            port,
+            section: section_name.map(Into::into),
         },
+    };
+    match (group, kind.unwrap_or("Gateway")) {
+        ("" | "core", "Service") => services(Kind::Service),
         ("gateway.networking.k8s.io", "Gateway") => Parent::Gateway {
             gateway: Key::new(namespace, name),
             port,
             section: section_name.map(Into::into),
         },
-        ("networking.istio.io", "ServiceEntry") => {
-            refused("kind", "a ServiceEntry as parent is not supported yet".to_owned())
-        }
+        ("networking.istio.io", "ServiceEntry") => services(Kind::ServiceEntry),
         _ => Parent::Foreign,
     }
 }

@@ -1,5 +1,7 @@
 //! What we say about a route, for each of its parents that are ours to answer for.
 
+use std::collections::BTreeSet;
+
 use proto::ObjectRef;
 
 use super::{Condition, ParentStatus, Status, Truth};
@@ -11,6 +13,7 @@ use crate::{
         waypoint_of::{Refused, WaypointOf},
     },
     derive::{Derived, Reads},
+    mesh::name::{Origin, ServiceKey},
 };
 
 /// `None` for a route without such parents.
@@ -79,10 +82,15 @@ fn conditions(
 
 fn accepted(applied: &AppliedRoute, attached: &Attached) -> Condition {
     let (asked, rivals): (usize, Vec<String>) = match attached {
-        Attached::Service(AttachedService { service, ports, waypoints: _ }) => {
-            let rivals = ports.iter().filter_map(|port| {
-                let rival = applied.ports.get(&(service.clone(), *port))?.as_ref()?;
-                Some(format!("port {port} of Service {service} has {rival} instead"))
+        Attached::Services(services) => {
+            let ports = services.iter().flat_map(|AttachedService { service, ports, waypoints: _ }| {
+                ports.iter().map(move |port| (service.clone(), *port))
+            });
+            let ports: Vec<_> = ports.collect();
+            let rivals = ports.iter().filter_map(|on_port| {
+                let rival = applied.ports.get(on_port)?.as_ref()?;
+                let (service, port) = on_port;
+                Some(format!("port {port} of {} has {rival} instead", named(service)))
             });
             (ports.len(), rivals.collect())
         }
@@ -100,10 +108,18 @@ fn accepted(applied: &AppliedRoute, attached: &Attached) -> Condition {
     }
 }
 
+/// What it is to those who wrote it.
+fn named(service: &ServiceKey) -> String {
+    match service.origin {
+        Origin::Kubernetes | Origin::Pod => format!("Service {service}"),
+        Origin::Entry => format!("host {}", service.name),
+    }
+}
+
 /// Without a waypoint nothing applies the route, however valid it is.
 fn resolved_waypoints(reads: &Reads, attached: &Attached, waypoint_of: &Derived<WaypointOf>) -> Condition {
-    let attached = match attached {
-        Attached::Service(attached) => attached,
+    let services = match attached {
+        Attached::Services(services) => services,
         Attached::Gateway(waypoint) => {
             return Condition {
                 kind: "ResolvedWaypoints",
@@ -113,29 +129,30 @@ fn resolved_waypoints(reads: &Reads, attached: &Attached, waypoint_of: &Derived<
             };
         }
     };
-    let (truth, message) = match waypoint_of.get(reads, &attached.service).map(|binding| &**binding) {
-        Some(WaypointOf::Bound { waypoint, canary: _ }) => {
-            (Truth::True, format!("applied by waypoint {waypoint}"))
+    let (mut waypoints, mut unbound) = (BTreeSet::new(), Vec::new());
+    for AttachedService { service, .. } in services {
+        let named = named(service);
+        match waypoint_of.get(reads, service).map(|binding| &**binding) {
+            Some(WaypointOf::Bound { waypoint, canary: _ }) => {
+                waypoints.insert(waypoint.to_string());
+            }
+            Some(WaypointOf::Refused(Refused { waypoint, why })) => {
+                unbound.push(format!("{named} is not bound to waypoint {waypoint}: {}", why.message()));
+            }
+            None => unbound.push(format!(
+                "{named} has no waypoint, so nothing applies the route; label it or its namespace istio.io/use-waypoint"
+            )),
         }
-        Some(WaypointOf::Refused(Refused { waypoint, why })) => (
-            Truth::False,
-            format!("Service {} is not bound to waypoint {waypoint}: {}", attached.service, why.message()),
-        ),
-        None => (
-            Truth::False,
-            format!(
-                "Service {} has no waypoint, so nothing applies the route; label it or its namespace istio.io/use-waypoint",
-                attached.service
-            ),
-        ),
-    };
+    }
+    let all = unbound.is_empty();
     Condition {
         kind: "ResolvedWaypoints",
-        truth,
-        reason: match truth {
-            Truth::True => "ResolvedWaypoints",
-            Truth::False | Truth::Unknown => "WaypointMissing",
+        truth: if all { Truth::True } else { Truth::False },
+        reason: if all { "ResolvedWaypoints" } else { "WaypointMissing" },
+        message: if all {
+            format!("applied by waypoint {}", waypoints.into_iter().collect::<Vec<_>>().join(", "))
+        } else {
+            unbound.join("; ")
         },
-        message,
     }
 }
