@@ -2,7 +2,9 @@
 
 pub use k8s_openapi::{
     api::{
-        core::v1::{Namespace, Pod, PodCondition, PodSpec, PodStatus, Service, ServicePort},
+        core::v1::{
+            Container, ContainerPort, Namespace, Pod, PodCondition, PodSpec, PodStatus, Service, ServicePort,
+        },
         discovery::v1::{Endpoint, EndpointSlice},
     },
     apimachinery::pkg::{

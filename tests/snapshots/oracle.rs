@@ -132,6 +132,28 @@ fn equal_versions_are_equal_messages() {
     assert_eq!(print(&one), print(&other));
 }
 
+/// What sources drop of an object before they hand it on is nothing that anybody reads.
+#[test]
+fn what_sources_drop_is_missed_by_nobody() {
+    for case in case::all(root()).unwrap() {
+        let mut objects = BTreeMap::new();
+        let steps = std::iter::once(&case.defaults).chain(case.steps.iter().map(|step| &step.edits));
+        for (step, edits) in steps.enumerate() {
+            for edit in edits {
+                match &edit.change {
+                    Change::Set(object) => objects.insert(object.reference(), object.clone()),
+                    Change::Remove(reference) => objects.remove(reference),
+                };
+            }
+            let trimmed = objects.iter().map(|(key, object)| (key.clone(), watch::trim(object.clone())));
+            let (whole, trimmed) = (fresh(&objects), fresh(&trimmed.collect()));
+            let place = format!("{}/{}, step {step}", case.folder, case.name);
+            assert_eq!(trimmed.versions(), whole.versions(), "{place}");
+            assert_eq!(trimmed.statuses, whole.statuses, "{place}");
+        }
+    }
+}
+
 /// A write that changes nothing we read moves nothing.
 #[test]
 fn setting_what_is_there_moves_nothing() {

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use proto::{
     Object,
-    kubernetes::{EndpointSlice, ObjectMeta, Pod, PodCondition, PodSpec, PodStatus},
+    kubernetes::{
+        Container, ContainerPort, EndpointSlice, ObjectMeta, Pod, PodCondition, PodSpec, PodStatus,
+    },
 };
 use serde_json::{Value, json};
 
@@ -129,11 +131,15 @@ fn trim_targets(slice: &mut EndpointSlice) {
     }
 }
 
-/// Of a pod we read who it is, where it runs and whether it is ready. The rest is the bulk of a cluster.
+/// Of a pod we read who it is, what owns it, where it runs, on which ports it listens and whether it
+/// is ready. The rest is the bulk of a cluster.
 fn trim_pod(pod: Pod) -> Pod {
     let Pod { mut metadata, spec, status } = pod;
+    let owners = metadata.owner_references.take();
     trim_metadata(&mut metadata);
+    metadata.owner_references = owners;
     let spec = spec.map(|spec| PodSpec {
+        containers: spec.containers.into_iter().map(trim_container).collect(),
         service_account_name: spec.service_account_name,
         node_name: spec.node_name,
         host_network: spec.host_network,
@@ -149,6 +155,20 @@ fn trim_pod(pod: Pod) -> Pod {
     Pod { metadata, spec, status }
 }
 
+fn trim_container(container: Container) -> Container {
+    let ports = container.ports.map(|ports| ports.into_iter().map(trim_port).collect());
+    Container { name: container.name, ports, ..Container::default() }
+}
+
+fn trim_port(port: ContainerPort) -> ContainerPort {
+    ContainerPort {
+        container_port: port.container_port,
+        name: port.name,
+        protocol: port.protocol,
+        ..ContainerPort::default()
+    }
+}
+
 fn trim_condition(condition: PodCondition) -> PodCondition {
     PodCondition { type_: condition.type_, status: condition.status, ..PodCondition::default() }
 }
@@ -162,7 +182,10 @@ mod tests {
     }
 
     #[test]
-    fn what_a_pod_is_and_where_it_runs_is_kept_and_its_heartbeat_is_not() {
+    fn what_a_pod_is_and_where_it_listens_is_kept_and_its_heartbeat_is_not() {
+        let owner = json!({
+            "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web-5d8f", "uid": "r", "controller": true,
+        });
         let pod = |resource_version: &str, probed: &str, image: &str| {
             trimmed(json!({
                 "apiVersion": "v1", "kind": "Pod",
@@ -170,12 +193,16 @@ mod tests {
                     "name": "p", "uid": "u", "generation": 1, "labels": {"app": "web"},
                     "resourceVersion": resource_version, "creationTimestamp": "2026-01-02T03:04:05Z",
                     "managedFields": [{"manager": resource_version}],
+                    "ownerReferences": [owner],
                     "annotations": {
                         "ambient.istio.io/redirection": "enabled",
                         "kubectl.kubernetes.io/last-applied-configuration": image,
                     },
                 },
-                "spec": {"serviceAccountName": "web", "nodeName": "n", "containers": [{"name": "c", "image": image}]},
+                "spec": {
+                    "serviceAccountName": "web", "nodeName": "n",
+                    "containers": [{"name": "c", "image": image, "ports": [{"name": "http", "containerPort": 8080}]}],
+                },
                 "status": {
                     "phase": "Running", "podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.1"}],
                     "conditions": [{"type": "Ready", "status": "True", "lastProbeTime": probed}],
@@ -192,8 +219,12 @@ mod tests {
                 "name": "p", "namespace": "default", "uid": "u", "generation": 1, "labels": {"app": "web"},
                 "creationTimestamp": "2026-01-02T03:04:05Z",
                 "annotations": {"ambient.istio.io/redirection": "enabled"},
+                "ownerReferences": [owner],
             },
-            "spec": {"serviceAccountName": "web", "nodeName": "n", "containers": []},
+            "spec": {
+                "serviceAccountName": "web", "nodeName": "n",
+                "containers": [{"name": "c", "ports": [{"name": "http", "containerPort": 8080}]}],
+            },
             "status": {
                 "phase": "Running", "podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.1"}],
                 "conditions": [{"type": "Ready", "status": "True"}],
