@@ -10,6 +10,7 @@ mod corpus;
 mod demo;
 mod flips;
 mod routing;
+mod services;
 mod shop;
 mod sources;
 mod survival;
