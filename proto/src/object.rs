@@ -82,6 +82,7 @@ kinds! {
     HTTPRoute(gateway::HttpRoute) = "gateway.networking.k8s.io" ["v1", "v1beta1"] "httproutes" true,
     GRPCRoute(gateway::GrpcRoute) = "gateway.networking.k8s.io" ["v1"] "grpcroutes" true,
     TCPRoute(gateway::TcpRoute) = "gateway.networking.k8s.io" ["v1alpha2", "v1"] "tcproutes" true,
+    TLSRoute(gateway::TlsRoute) = "gateway.networking.k8s.io" ["v1", "v1alpha3", "v1alpha2"] "tlsroutes" true,
     ReferenceGrant(gateway::ReferenceGrant) = "gateway.networking.k8s.io" ["v1", "v1beta1"] "referencegrants" true,
     ServiceEntry(mesh_api::ServiceEntry) = "networking.istio.io" ["v1", "v1beta1", "v1alpha3"] "serviceentries" true,
     WorkloadEntry(mesh_api::WorkloadEntry) = "networking.istio.io" ["v1", "v1beta1", "v1alpha3"] "workloadentries" true,

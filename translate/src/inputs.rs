@@ -19,7 +19,7 @@ use crate::{
         workload_entry::{self, WorkloadEntry},
     },
     policy::authorization::{self, Authorization},
-    route::{grpc, http, rule::Route, tcp},
+    route::{grpc, http, rule::Route, tcp, tls},
     settings::Settings,
 };
 
@@ -84,6 +84,7 @@ impl Inputs {
             | Kind::HTTPRoute
             | Kind::GRPCRoute
             | Kind::TCPRoute
+            | Kind::TLSRoute
             | Kind::ReferenceGrant
             | Kind::WorkloadEntry
             | Kind::AuthorizationPolicy => Vec::new(),
@@ -153,6 +154,7 @@ impl Inputs {
             Object::HTTPRoute(object) => self.routes.set(touched, reference, Some(http::lower(object))),
             Object::GRPCRoute(object) => self.routes.set(touched, reference, Some(grpc::lower(object))),
             Object::TCPRoute(object) => self.routes.set(touched, reference, Some(tcp::lower(object))),
+            Object::TLSRoute(object) => self.routes.set(touched, reference, Some(tls::lower(object))),
             Object::ReferenceGrant(object) => self.grants.set(touched, key, Some(grant::lower(object))),
             Object::AuthorizationPolicy(object) => {
                 self.authorizations.set(touched, key, Some(authorization::lower(object, settings)));
@@ -170,7 +172,7 @@ impl Inputs {
             Kind::EndpointSlice => self.slices.set(touched, key, None),
             Kind::Pod => self.workloads.set(touched, key, None),
             Kind::Gateway => self.waypoints.set(touched, key, None),
-            Kind::HTTPRoute | Kind::GRPCRoute | Kind::TCPRoute => {
+            Kind::HTTPRoute | Kind::GRPCRoute | Kind::TCPRoute | Kind::TLSRoute => {
                 self.routes.set(touched, reference.clone(), None);
             }
             Kind::ReferenceGrant => self.grants.set(touched, key, None),

@@ -64,6 +64,11 @@ pub fn trim(object: Object) -> Object {
             route.status = None;
             Object::TCPRoute(Arc::new(route))
         }
+        Object::TLSRoute(route) => {
+            let mut route = Arc::unwrap_or_clone(route);
+            trim_metadata(&mut route.metadata);
+            Object::TLSRoute(Arc::new(route))
+        }
         Object::ReferenceGrant(grant) => {
             let mut grant = Arc::unwrap_or_clone(grant);
             trim_metadata(&mut grant.metadata);

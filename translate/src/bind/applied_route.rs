@@ -11,6 +11,7 @@ use super::{
 use crate::{
     derive::{Derived, Reads, Row},
     mesh::name::{Key, ServiceKey},
+    route::rule::takes_connections,
 };
 
 #[derive(Clone, Debug, PartialEq)]
@@ -72,7 +73,7 @@ pub(crate) fn bind(
                 for AttachedService { service, ports, waypoints } in services {
                     for port in ports {
                         let rival = rival(reads, resolved, key, service, *port);
-                        if rival.is_none() {
+                        if rival.is_none() && route.refused.is_none() {
                             applied.waypoints.extend(waypoints.iter().cloned());
                         }
                         applied.ports.insert((service.clone(), *port), rival);
@@ -81,7 +82,7 @@ pub(crate) fn bind(
             }
             Attached::Gateway(gateway) => {
                 let rival = rival_at_gateway(reads, resolved, key, gateway);
-                if rival.is_none() {
+                if rival.is_none() && route.refused.is_none() {
                     applied.waypoints.push(gateway.clone());
                 }
                 applied.gateways.insert(gateway.clone(), rival);
@@ -99,15 +100,16 @@ fn rival_at_gateway(
     gateway: &Key,
 ) -> Option<ObjectRef> {
     let bucket = resolved_route::Bucket::Gateway(gateway.clone());
-    let alike =
-        resolved.bucket(reads, &bucket).filter(|(name, _)| takes_all(name.kind) == takes_all(key.kind));
+    let alike = resolved
+        .bucket(reads, &bucket)
+        .filter(|(name, _)| takes_connections(name.kind) == takes_connections(key.kind));
     first_of(alike).filter(|winner| beats(winner, key))
 }
 
 /// GEP-1426: "If multiple routes with different types both bind to the same Service and Port pair,
 /// only a single route type should be applied." That holds among the routes of one namespace: a
 /// consumer must not be able to put the producer's routes out of force for others. But what a port
-/// speaks is the producer's word: where a TCPRoute of theirs applies, there are no requests to route.
+/// speaks is the producer's word: where a route of theirs takes the connections, there are no requests to route.
 fn rival(
     reads: &Reads,
     resolved: &Derived<ResolvedRoute>,
@@ -118,7 +120,7 @@ fn rival(
     let own = first(reads, resolved, &key.namespace, service, port);
     own.filter(|winner| beats(winner, key)).or_else(|| {
         let producer = first(reads, resolved, &service.namespace, service, port);
-        producer.filter(|winner| key.namespace != service.namespace && takes_all(winner.kind))
+        producer.filter(|winner| key.namespace != service.namespace && takes_connections(winner.kind))
     })
 }
 
@@ -144,16 +146,23 @@ fn first(
     first_of(on_port)
 }
 
+/// A route that cannot be applied comes after all that can.
 fn first_of<'t>(routes: impl Iterator<Item = (&'t ObjectRef, &'t Arc<ResolvedRoute>)>) -> Option<ObjectRef> {
     let first = routes.min_by_key(|(name, route)| {
-        (specificity(name.kind), route.created, name.namespace.clone(), name.name.clone())
+        (
+            route.refused.is_some(),
+            specificity(name.kind),
+            route.created,
+            name.namespace.clone(),
+            name.name.clone(),
+        )
     });
     first.map(|(name, _)| name.clone())
 }
 
 /// Whether the first of several routes leaves nothing for that one.
 fn beats(first: &ObjectRef, other: &ObjectRef) -> bool {
-    first.kind != other.kind || (takes_all(other.kind) && first != other)
+    first.kind != other.kind || (takes_connections(other.kind) && first != other)
 }
 
 /// GEP-1426: "Route type specificity is defined in the following order (first one wins):
@@ -162,6 +171,7 @@ const fn specificity(kind: Kind) -> u8 {
     match kind {
         Kind::GRPCRoute => 0,
         Kind::HTTPRoute => 1,
+        Kind::TLSRoute => 2,
         Kind::TCPRoute => 3,
         Kind::Namespace
         | Kind::Service
@@ -173,9 +183,4 @@ const fn specificity(kind: Kind) -> u8 {
         | Kind::WorkloadEntry
         | Kind::AuthorizationPolicy => u8::MAX,
     }
-}
-
-/// Routes of connections have nothing to match by, so there is nothing for a second one.
-fn takes_all(kind: Kind) -> bool {
-    kind == Kind::TCPRoute
 }

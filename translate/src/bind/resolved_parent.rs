@@ -15,7 +15,10 @@ use crate::{
         waypoint::{HBONE_PORT, Waypoint},
     },
     problem::{Problem, Reason},
-    route::parent::{Parent, ParentRef},
+    route::{
+        parent::{Parent, ParentRef},
+        rule::takes_connections,
+    },
 };
 
 /// A parent that is ours to answer for.
@@ -183,7 +186,7 @@ fn to_service(
         let field = if port.is_some() { "port" } else { "sectionName" };
         return no_match(Some(field), format!("{of} {object} has no such port"));
     }
-    let of_connections = key.kind == Kind::TCPRoute;
+    let of_connections = takes_connections(key.kind);
     if of_connections && key.namespace != service.namespace {
         return Err(Problem {
             at: parent.at.field("namespace"),

@@ -36,6 +36,8 @@ pub(crate) struct ResolvedRoute {
     pub(crate) rules: Vec<ResolvedRule>,
     /// What is wrong with the rules themselves.
     pub(crate) problems: Vec<Problem>,
+    /// Why none of it can be applied.
+    pub(crate) refused: Option<Problem>,
     /// What is wrong with the references of the rules.
     pub(crate) unresolved: Vec<Problem>,
 }
@@ -141,6 +143,7 @@ pub(crate) fn bind(
         parents,
         rules,
         problems: route.problems.clone(),
+        refused: route.refused.clone(),
         unresolved,
     })
 }

@@ -20,7 +20,7 @@ use crate::{
         name::{Origin, PortKey, ServiceKey},
         protocol::Protocol,
     },
-    route::{matches::HttpMatch, precedence::Precedence},
+    route::{matches::HttpMatch, precedence::Precedence, rule::takes_connections},
 };
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -113,17 +113,18 @@ pub(crate) fn bind(
     let mut at_gateway = Vec::new();
     if !said && key.service.origin != Origin::Pod {
         let bucket = applied.bucket(reads, &Bucket::Gateway(key.waypoint.clone()));
-        let suits = |name: &ObjectRef| (name.kind == Kind::TCPRoute) == (protocol == Protocol::Tcp);
+        let suits = |name: &ObjectRef| takes_connections(name.kind) == (protocol == Protocol::Tcp);
         at_gateway.extend(
             bucket
                 .filter(|(name, _)| suits(name))
                 .filter_map(|(name, _)| Some((name, resolved.get(reads, name)?))),
         );
-        routes.extend(at_gateway.iter().filter(|(name, _)| name.kind == Kind::TCPRoute));
+        routes.extend(at_gateway.iter().filter(|(name, _)| takes_connections(name.kind)));
     }
-    let of_connections = routes.iter().find(|(name, _)| name.kind == Kind::TCPRoute);
+    let of_connections = routes.iter().find(|(name, _)| takes_connections(name.kind));
     if let Some((_, route)) = of_connections {
-        let connections = route.rules.first().map(|rule| Arc::clone(&rule.forward)).unwrap_or_default();
+        let rule = route.rules.first().filter(|_| route.refused.is_none());
+        let connections = rule.map(|rule| Arc::clone(&rule.forward)).unwrap_or_default();
         return Some(RoutesOf::of_connections(connections));
     }
     if !protocol.may_be_http() {

@@ -51,7 +51,7 @@ pub(crate) struct WaypointListener {
 }
 
 /// The kinds of routes that a waypoint can apply.
-const ROUTES: [Kind; 3] = [Kind::GRPCRoute, Kind::HTTPRoute, Kind::TCPRoute];
+const ROUTES: [Kind; 4] = [Kind::GRPCRoute, Kind::HTTPRoute, Kind::TLSRoute, Kind::TCPRoute];
 
 /// Which traffic a waypoint takes (`istio.io/waypoint-for`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

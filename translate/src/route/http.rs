@@ -40,6 +40,7 @@ pub(crate) fn lower(object: &Object) -> Route {
         parents: parent::lower(parent_refs.as_ref(), &namespace),
         rules,
         problems,
+        refused: None,
     }
 }
 

@@ -13,3 +13,4 @@ pub(crate) mod rule;
 pub(crate) mod session;
 pub(crate) mod tcp;
 pub(crate) mod timeout;
+pub(crate) mod tls;

@@ -1,6 +1,6 @@
 //! A route as the joins see it, whatever its kind: parents, and rules of matches and backends.
 
-use proto::{Name, ObjectRef};
+use proto::{Kind, Name, ObjectRef};
 
 use super::{
     backend::BackendRef, matches::HttpMatch, parent::ParentRef, precedence::Rank, retry::Retry,
@@ -16,6 +16,9 @@ pub(crate) struct Route {
     pub(crate) parents: Vec<ParentRef>,
     pub(crate) rules: Vec<Rule>,
     pub(crate) problems: Vec<Problem>,
+    /// Why none of it can be applied. It keeps its place if no other route wants that, and what it
+    /// would have had to decide there is refused.
+    pub(crate) refused: Option<Problem>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -37,6 +40,25 @@ pub(crate) struct Delivery {
     /// `None` for the retries that every request has.
     pub(crate) retry: Option<Retry>,
     pub(crate) session: Option<Session>,
+}
+
+/// Whether routes of that kind share out connections. They have nothing to match by: the first takes
+/// all that there is.
+pub(crate) const fn takes_connections(kind: Kind) -> bool {
+    match kind {
+        Kind::TCPRoute | Kind::TLSRoute => true,
+        Kind::Namespace
+        | Kind::Service
+        | Kind::EndpointSlice
+        | Kind::Pod
+        | Kind::Gateway
+        | Kind::HTTPRoute
+        | Kind::GRPCRoute
+        | Kind::ReferenceGrant
+        | Kind::ServiceEntry
+        | Kind::WorkloadEntry
+        | Kind::AuthorizationPolicy => false,
+    }
 }
 
 impl Row for Route {

@@ -4,8 +4,9 @@ use proto::{
     Name,
     gateway::{
         TcpRoute as Object,
-        tcproutes::{TcpRouteRules, TcpRouteSpec},
+        tcproutes::{TcpRouteParentRefs, TcpRouteRules, TcpRouteSpec},
     },
+    kubernetes::ObjectMeta,
 };
 
 use super::{
@@ -22,7 +23,16 @@ use crate::{
 
 pub(crate) fn lower(object: &Object) -> Route {
     let TcpRouteSpec { parent_refs, rules, use_default_gateways: _ } = &object.spec;
-    let namespace: Name = object.metadata.namespace.as_deref().unwrap_or_default().into();
+    lower_connections(&object.metadata, parent_refs.as_ref(), rules)
+}
+
+/// Of a route whose rules have backends and nothing else.
+pub(super) fn lower_connections(
+    metadata: &ObjectMeta,
+    parent_refs: Option<&Vec<TcpRouteParentRefs>>,
+    rules: &[TcpRouteRules],
+) -> Route {
+    let namespace: Name = metadata.namespace.as_deref().unwrap_or_default().into();
     let at = FieldPath::new("spec").field("rules");
     // A rule has nothing to match by, so the first takes every connection.
     let problems = (1..rules.len()).map(|index| Problem {
@@ -38,10 +48,11 @@ pub(crate) fn lower(object: &Object) -> Route {
         delivery: Delivery::default(),
     });
     Route {
-        generation: object.metadata.generation,
-        created: created(&object.metadata),
-        parents: parent::lower(parent_refs.as_ref(), &namespace),
+        generation: metadata.generation,
+        created: created(metadata),
+        parents: parent::lower(parent_refs, &namespace),
         rules: rules.collect(),
         problems: problems.collect(),
+        refused: None,
     }
 }

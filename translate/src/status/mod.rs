@@ -135,7 +135,7 @@ fn derive(reads: &Reads, inputs: &Inputs, bindings: &Bindings, object: &ObjectRe
         Kind::Gateway => gateway::of(reads, inputs, applied_routes, &key),
         Kind::Service => service::of(reads, inputs, waypoint_of, &key.into()),
         Kind::ServiceEntry => service::of_entry(reads, inputs, waypoint_of, &key),
-        Kind::HTTPRoute | Kind::GRPCRoute | Kind::TCPRoute => {
+        Kind::HTTPRoute | Kind::GRPCRoute | Kind::TCPRoute | Kind::TLSRoute => {
             route::of(reads, resolved_routes, applied_routes, waypoint_of, object)
         }
         Kind::AuthorizationPolicy => policy::of(reads, inputs, waypoint_of, &key),
@@ -151,7 +151,9 @@ fn exists(inputs: &Inputs, object: &ObjectRef) -> bool {
         Kind::Gateway => inputs.waypoints.untracked().contains_key(&key),
         Kind::Service => inputs.services.untracked().contains_key(&key.into()),
         Kind::ServiceEntry => inputs.entries.untracked().contains_key(&key),
-        Kind::HTTPRoute | Kind::GRPCRoute | Kind::TCPRoute => inputs.routes.untracked().contains_key(object),
+        Kind::HTTPRoute | Kind::GRPCRoute | Kind::TCPRoute | Kind::TLSRoute => {
+            inputs.routes.untracked().contains_key(object)
+        }
         Kind::AuthorizationPolicy => inputs.authorizations.untracked().contains_key(&key),
         Kind::Namespace | Kind::EndpointSlice | Kind::Pod | Kind::WorkloadEntry | Kind::ReferenceGrant => {
             false

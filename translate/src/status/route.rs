@@ -43,9 +43,9 @@ fn conditions(
     parent: &ResolvedParent,
     waypoint_of: &Derived<WaypointOf>,
 ) -> Vec<Condition> {
-    let mut conditions = vec![match &parent.attached {
-        Ok(attached) => accepted(applied, attached),
-        Err(problem) => Condition {
+    let mut conditions = vec![match (&parent.attached, &route.refused) {
+        (Ok(attached), None) => accepted(applied, attached),
+        (Err(problem), _) | (Ok(_), Some(problem)) => Condition {
             kind: "Accepted",
             truth: Truth::False,
             reason: problem.reason.as_str(),
