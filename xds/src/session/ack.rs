@@ -20,6 +20,9 @@ pub(super) struct Flight {
 #[derive(Debug, Default)]
 pub(super) struct Flights {
     by_nonce: BTreeMap<u64, Flight>,
+    /// How many of them are part of a push. It is asked for after every answer, when thousands of
+    /// others may be on their way.
+    pushes: usize,
     /// The snapshot whose additions have all been sent.
     sent: Option<Arc<Snapshot>>,
     /// The snapshot that is taken once everything up to that nonce has been answered.
@@ -30,6 +33,7 @@ pub(super) struct Flights {
 
 impl Flights {
     pub(super) fn launch(&mut self, nonce: u64, flight: Flight) {
+        self.pushes += usize::from(flight.push);
         self.by_nonce.insert(nonce, flight);
     }
 
@@ -39,7 +43,7 @@ impl Flights {
 
     /// Whether a push is on its way: there is at most one.
     pub(super) fn pushing(&self) -> bool {
-        self.by_nonce.values().any(|flight| flight.push)
+        self.pushes > 0
     }
 
     /// Whether that resource is on its way.
@@ -83,7 +87,9 @@ impl Flights {
     }
 
     fn land(&mut self, nonce: &str) -> Option<Flight> {
-        self.by_nonce.remove(&nonce.parse().ok()?)
+        let flight = self.by_nonce.remove(&nonce.parse().ok()?)?;
+        self.pushes -= usize::from(flight.push);
+        Some(flight)
     }
 }
 
