@@ -1,7 +1,7 @@
 //! A waypoint proxy without a network: it asks for what Envoy asks for, takes whatever comes, and counts it.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, VecDeque},
     ops::AddAssign,
     sync::Arc,
     time::{Duration, Instant},
@@ -56,8 +56,8 @@ impl Proxy {
         Ok(proxy)
     }
 
-    /// Reads and acknowledges until there is nothing more. It is a long way away: its answers arrive
-    /// when everything that could be sent without them has been.
+    /// Reads and acknowledges until there is nothing more. It is a long way away: its answers arrive,
+    /// one after another, when everything that could be sent without them has been.
     pub(super) fn listen(&mut self) -> Result<Heard> {
         // A task that only polls and never yields is soon refused by tokio's budget for tasks, and
         // would take that for silence.
@@ -67,21 +67,18 @@ impl Proxy {
         self.busy = Duration::ZERO;
         let mut heard = Heard::default();
         self.ours(|session| session.on_snapshot(snapshot));
+        let mut answers = VecDeque::new();
         loop {
-            let mut answers = Vec::new();
             while let Some(response) = self.ours(Session::next_response) {
                 heard.resources += response.resources.len() + response.removed_resources.len();
                 heard.bytes += response.encoded_len();
                 answers.extend(self.answers(&response)?);
             }
-            if answers.is_empty() {
-                break;
-            }
-            for request in answers {
-                self.ours(|session| session.on_request(request))?;
-            }
+            // As the server does after each answer: what it says is told, and what follows is sent.
+            self.ours(|session| drop(session.take_observations()));
+            let Some(answer) = answers.pop_front() else { break };
+            self.ours(|session| session.on_request(answer))?;
         }
-        self.session.take_observations();
         heard.busy = self.busy;
         Ok(heard)
     }
