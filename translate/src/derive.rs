@@ -41,6 +41,11 @@ impl Fact {
         Self::of(R::TABLE, "bucket", bucket)
     }
 
+    /// Which rows are in the bucket, whatever is in them.
+    fn members<R: Row>(bucket: &R::Bucket) -> Self {
+        Self::of(R::TABLE, "members", bucket)
+    }
+
     fn of(table: &str, shape: &str, key: &impl Hash) -> Self {
         let mut hasher = DefaultHasher::new();
         (table, shape).hash(&mut hasher);
@@ -94,9 +99,9 @@ impl<R: Row> Table<R> {
         keys.filter_map(|key| Some((key, self.rows.get(key)?)))
     }
 
-    /// How many rows are in that bucket, without looking at them.
+    /// How many rows are in that bucket, without looking at them: a row that only changes is not read.
     pub(crate) fn count(&self, reads: &Reads, bucket: &R::Bucket) -> usize {
-        reads.note(Fact::bucket::<R>(bucket));
+        reads.note(Fact::members::<R>(bucket));
         self.buckets.get(bucket).map_or(0, BTreeSet::len)
     }
 
@@ -122,24 +127,27 @@ impl<R: Row> Table<R> {
             return;
         }
         touched.0.insert(Fact::row::<R>(&key));
-        for bucket in old.map(|old| R::buckets(&key, old)).unwrap_or_default() {
-            touched.0.insert(Fact::bucket::<R>(&bucket));
-            if let Some(keys) = self.buckets.get_mut(&bucket) {
+        let buckets = |row: Option<&R>| -> BTreeSet<R::Bucket> {
+            row.map(|row| R::buckets(&key, row)).unwrap_or_default().into_iter().collect()
+        };
+        let (before, after) = (buckets(old.map(Arc::as_ref)), buckets(row.as_ref()));
+        touched.0.extend(before.union(&after).map(Fact::bucket::<R>));
+        touched.0.extend(before.symmetric_difference(&after).map(Fact::members::<R>));
+        for left in before.difference(&after) {
+            if let Some(keys) = self.buckets.get_mut(left) {
                 keys.remove(&key);
                 if keys.is_empty() {
-                    self.buckets.remove(&bucket);
+                    self.buckets.remove(left);
                 }
             }
         }
-        if let Some(row) = row {
-            for bucket in R::buckets(&key, &row) {
-                touched.0.insert(Fact::bucket::<R>(&bucket));
-                self.buckets.entry(bucket).or_default().insert(key.clone());
-            }
-            self.rows.insert(key.clone(), Arc::new(row));
-        } else {
-            self.rows.remove(&key);
+        for joined in after.difference(&before) {
+            self.buckets.entry(joined.clone()).or_default().insert(key.clone());
         }
+        match row {
+            Some(row) => self.rows.insert(key.clone(), Arc::new(row)),
+            None => self.rows.remove(&key),
+        };
         self.changed.insert(key);
     }
 }

@@ -81,19 +81,17 @@ impl Resources {
 
         // A cluster is there for as long as some route leads to it.
         let leads = |key: &PortKey| routes_of.count(&Reads::default(), key) > 0;
-        clusters.update(
-            touched,
-            routes_of.changed().iter().flat_map(|key| routes_of.backends(key)),
-            leads,
-            |reads, key| {
-                if routes_of.count(reads, key) == 0 {
-                    return None;
-                }
-                let protocol = addressed.get(reads, &key.service)?.port(key.port)?.protocol;
-                let upstream = upstream_of::bind(reads, inputs, addressed, &key.service, key.port)?;
-                Some(ServiceCluster { protocol, upstream })
-            },
-        );
+        // One that is there already hears by itself of what it read.
+        let reached = routes_of.changed().iter().flat_map(|key| routes_of.backends(key));
+        let new: Vec<_> = reached.filter(|key| !clusters.untracked().contains_key(key)).collect();
+        clusters.update(touched, new, leads, |reads, key| {
+            if routes_of.count(reads, key) == 0 {
+                return None;
+            }
+            let protocol = addressed.get(reads, &key.service)?.port(key.port)?.protocol;
+            let upstream = upstream_of::bind(reads, inputs, addressed, &key.service, key.port)?;
+            Some(ServiceCluster { protocol, upstream })
+        });
         let clusters = &*clusters;
 
         endpoints_of.update(
@@ -142,10 +140,13 @@ impl Resources {
             |key| scopes.untracked().contains_key(key),
             |reads, key| {
                 let port = scopes.get(reads, key)?.port.clone();
-                let protocol = routes_of.get(reads, &port)?.protocol;
+                // Asked first: the policies of every other port are not its business.
+                if routes_of.get(reads, &port)?.protocol != Protocol::Sniffed {
+                    return None;
+                }
                 let policies = policies_of.get(reads, &(port.waypoint.clone(), port.service.clone()))?;
                 // Behind policies that ask about HTTP nothing else gets through.
-                if protocol != Protocol::Sniffed || policies.needs_http() {
+                if policies.needs_http() {
                     return None;
                 }
                 let upstream = clusters.get(reads, &port)?.upstream.clone();

@@ -131,8 +131,6 @@ impl Service {
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Bucket {
-    /// Services in that namespace.
-    Namespace(Name),
     /// Services that are dialled at that address.
     Vip(IpAddr),
     /// Services of that DNS name, in any namespace.
@@ -146,13 +144,9 @@ impl Row for Service {
     type Key = ServiceKey;
     type Bucket = Bucket;
 
-    fn buckets(key: &ServiceKey, row: &Self) -> Vec<Bucket> {
+    fn buckets(_key: &ServiceKey, row: &Self) -> Vec<Bucket> {
         let vips = row.vips.iter().copied().map(Bucket::Vip);
-        let own = [
-            Bucket::Namespace(key.namespace.clone()),
-            Bucket::Host(row.host.clone()),
-            Bucket::DeclaredBy(row.declared_by.clone()),
-        ];
+        let own = [Bucket::Host(row.host.clone()), Bucket::DeclaredBy(row.declared_by.clone())];
         vips.chain(own).collect()
     }
 }
