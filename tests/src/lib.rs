@@ -24,6 +24,7 @@ pub mod identity;
 pub mod lab;
 pub mod loopback;
 pub mod process;
+pub mod token;
 
 mod until;
 
