@@ -1,0 +1,130 @@
+//! The authorization cases: every request through a real Envoy over HBONE, with the verdict that it must get.
+//!
+//! A file in `authz/` is a list of sets. A set is some policies, all of them attached to the set's own
+//! Services, and the requests that they judge. All sets of one mesh configuration run side by side
+//! behind one waypoint, so that one Envoy and one control plane judge them all at once, and a policy that
+//! leaked from one Service to another would change some verdict.
+//!
+//! A request is a GET of `/` from `cluster.local/ns/foo/sa/a` at 127.10.0.65 to port 8080, and whatever
+//! the case says differently. Each set has addresses of its own: 10.96.0.10 stands for its Service, any
+//! other 10.96.0.N for another one with the same policies.
+
+mod ask;
+mod cases;
+mod manifests;
+
+use std::{collections::BTreeSet, net::TcpListener, time::Duration};
+
+use anyhow::{Context, Result, ensure};
+use futures::{StreamExt, stream};
+use tests::{Lab, lab, until};
+
+use ask::judged;
+use cases::{Case, Mesh, Set};
+
+/// Cases that do not get their verdict yet, each with what it waits for. One of them that does get it
+/// fails the test, so that the list can only become shorter.
+const PENDING: [(&str, &[&str]); 8] = [
+    (
+        "RequestAuthentication",
+        &[
+            "T335", "T336", "T337", "T338", "T342", "T343", "T344", "T348", "T349", "T351", "T354", "T358",
+            "T359", "T360", "T368", "T369", "T370", "T372", "T374", "T375", "T376", "T377", "T378", "T379",
+            "T383", "T384", "T386", "T387", "T388", "T389", "T392", "T397", "T398", "T399", "T400", "T403",
+            "T404", "T409", "T410", "T411", "T412", "T413", "T414", "T415", "T416", "T417", "T421", "T422",
+            "T423", "T426", "T427", "T428",
+        ],
+    ),
+    ("aliases of the trust domain", &["T113", "T114", "T117", "T121", "T124", "T125"]),
+    ("pathNormalization", &["T255", "T256", "T257", "T258"]),
+    ("callers of other trust domains", &["T040", "T047", "T079", "T090", "T091", "T093", "T096", "T108"]),
+    ("remoteIpBlocks", &["T145", "T148"]),
+    ("destination.ip", &["T164"]),
+    ("connection.sni", &["T449"]),
+    ("names of ports", &["T471"]),
+];
+
+/// How many requests are on their way at a time.
+const AT_ONCE: usize = 16;
+
+#[test]
+fn every_authorization_case_gets_its_verdict() -> Result<()> {
+    holds(&Mesh::default())
+}
+
+#[test]
+fn every_case_of_trust_domain_aliases_gets_its_verdict() -> Result<()> {
+    let trust_domains = vec!["td1".to_owned(), "old-td".to_owned()];
+    holds(&Mesh { trust_domains, ..Mesh::default() })
+}
+
+#[test]
+fn every_case_of_decoded_slashes_gets_its_verdict() -> Result<()> {
+    holds(&Mesh { normalization: "DECODE_AND_MERGE_SLASHES".to_owned(), ..Mesh::default() })
+}
+
+/// A case of a mesh that no test starts would look like one that passes.
+#[test]
+fn every_case_is_played_and_every_pending_one_is_a_case() -> Result<()> {
+    let sets = cases::read()?;
+    let played = [
+        Mesh::default(),
+        Mesh { trust_domains: vec!["td1".to_owned(), "old-td".to_owned()], ..Mesh::default() },
+        Mesh { normalization: "DECODE_AND_MERGE_SLASHES".to_owned(), ..Mesh::default() },
+    ];
+    for set in &sets {
+        ensure!(played.contains(&set.mesh), "set {}: no test starts {:?}", set.number, set.mesh);
+    }
+    let cases: Vec<&str> = sets.iter().flat_map(|set| &set.cases).map(|case| case.id.as_str()).collect();
+    let distinct: BTreeSet<&str> = cases.iter().copied().collect();
+    ensure!(distinct.len() == cases.len(), "two cases have one name");
+    ensure!(cases.len() == 236, "{} cases; the table has 236", cases.len());
+    for id in PENDING.iter().flat_map(|(_, ids)| *ids) {
+        ensure!(distinct.contains(id), "{id} is pending and no case");
+    }
+    Ok(())
+}
+
+/// Plays every case of the sets in `mesh`.
+fn holds(mesh: &Mesh) -> Result<()> {
+    let sets: Vec<Set> = cases::read()?.into_iter().filter(|set| set.mesh == *mesh).collect();
+    let six = sets.iter().any(Set::needs_ipv6).then(claim_ipv6).transpose()?;
+    lab::test(&manifests::setup(mesh, &sets, six.is_some())?, async |lab| {
+        let all = sets.iter().flat_map(|set| set.cases.iter().map(move |case| (set, case)));
+        let played = stream::iter(all).map(async |(set, case)| (case, play(lab, set, case).await));
+        let outcomes: Vec<_> = played.buffer_unordered(AT_ONCE).collect().await;
+        let pending = |case: &Case| PENDING.iter().find(|(_, ids)| ids.contains(&case.id.as_str()));
+        let mut faults = Vec::new();
+        let (mut right, mut waiting) = (0, 0);
+        for (case, outcome) in outcomes {
+            match (outcome, pending(case)) {
+                (Ok(()), None) => right += 1,
+                (Ok(()), Some((cause, _))) => {
+                    faults.push(format!("{} gets its verdict: take it from the list of {cause:?}", case.id));
+                }
+                (Err(error), None) => faults.push(format!("{}: {error:#} ({})", case.id, case.why)),
+                (Err(_), Some(_)) => waiting += 1,
+            }
+        }
+        faults.sort();
+        eprintln!("{mesh:?}: {right} cases get their verdicts, {waiting} are pending");
+        ensure!(faults.is_empty(), "{} cases are wrong:\n{}", faults.len(), faults.join("\n"));
+        Ok(())
+    })
+}
+
+async fn play(lab: &Lab, set: &Set, case: &Case) -> Result<()> {
+    let verdict = judged(lab, set, case).await?;
+    ensure!(verdict == case.verdict, "{verdict:?} and not {:?}", case.verdict);
+    Ok(())
+}
+
+/// Of the loopback addresses of IPv6 there is only one, so labs take turns with it.
+fn claim_ipv6() -> Result<TcpListener> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime
+        .block_on(until("the IPv6 loopback address to be free", Duration::from_mins(5), async || {
+            Ok(TcpListener::bind("[::1]:15099").ok())
+        }))
+        .context("the machine has to have the address ::1")
+}
