@@ -12,7 +12,7 @@ use crate::acknowledgements::Acknowledged;
 
 /// One line for what a waypoint was given.
 pub(crate) fn published(revision: Revision, gateway: &Audience, delta: &Delta) {
-    let bytes: usize = delta.set.iter().map(|resource| resource.body.len()).sum();
+    let bytes: usize = delta.set.iter().map(|resource| resource.body.plain().len()).sum();
     info!(
         revision = revision.0,
         group = %gateway,

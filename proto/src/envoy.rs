@@ -13,7 +13,7 @@ pub use api::{
         cluster::v3::{self as cluster, Cluster},
         common::mutation_rules::v3 as mutation_rules,
         core::v3 as core,
-        endpoint::v3::{self as endpoint, ClusterLoadAssignment},
+        endpoint::v3::{self as endpoint, ClusterLoadAssignment, cluster_load_assignment},
         listener::v3::{self as listener, Listener},
         metrics::v3 as metrics,
         rbac::v3 as rbac,

@@ -8,11 +8,13 @@ pub mod gateway;
 pub mod kubernetes;
 pub mod mesh_api;
 
+mod body;
 mod json;
 mod object;
 mod resource;
 mod type_url;
 
+pub use body::{Body, Place};
 pub use json::{RenderError, parse_any, render_any, render_message};
 pub use object::{DecodeError, Decoded, Kind, Object, ObjectRef};
 pub use resource::{Delta, Resource, Version};

@@ -2,10 +2,9 @@
 
 use std::{fmt, sync::Arc};
 
-use bytes::Bytes;
 use prost::Message;
 
-use crate::{Name, TypeUrl, envoy};
+use crate::{Body, Name, Place, TypeUrl, envoy};
 
 /// What a client holds of a resource, as far as we and it can tell.
 ///
@@ -40,7 +39,7 @@ pub struct Resource {
     /// Within its type, resources of a lower wave are sent first. 0 for nearly everything.
     pub wave: u8,
     /// The encoded message: the value of the `Any`, without its type URL.
-    pub body: Bytes,
+    pub body: Body,
 }
 
 impl Resource {
@@ -49,16 +48,16 @@ impl Resource {
         Self { type_url, name: name.into(), version, wave: 0, body: message.encode_to_vec().into() }
     }
 
-    /// The resource as an `Any`, for printing it.
-    pub fn to_any(&self) -> envoy::Any {
-        envoy::Any { type_url: self.type_url.as_str().to_owned(), value: self.body.to_vec() }
+    /// The resource as an `Any`, for a reader who stands there.
+    pub fn to_any(&self, place: &Place) -> envoy::Any {
+        envoy::Any { type_url: self.type_url.as_str().to_owned(), value: self.body.at(place).to_vec() }
     }
 }
 
 impl fmt::Debug for Resource {
     /// Never the body: a secret's body is a private key.
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "{} {}@{} ({} bytes)", self.type_url, self.name, self.version, self.body.len())
+        write!(out, "{} {}@{} ({:?})", self.type_url, self.name, self.version, self.body)
     }
 }
 

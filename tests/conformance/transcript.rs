@@ -5,14 +5,17 @@
 //! ```text
 //! ! publish Cluster a@1 b@1 -c Route r@1   resources by type, at a version; -c removes c
 //! ! publish Listener l@1~2 Cluster big@1*300   a wave, and a size in KiB
+//! ! publish Endpoint e@1?                  its body depends on where the client stands
 //! ! pause, ! resume                        the client does not read; it reads again
 //! ! reconnect                              the stream is lost, and a new one begins
+//! ! reconnect at b                         of a client that stands in zone b from now on
 //! > subscribe Cluster * a                  a request that subscribes to names
 //! > unsubscribe Cluster a                  and one that unsubscribes
 //! > ask Cluster                            a request that names nothing
 //! > ack 1,  > nack 1 "why"                 answers response 1; a list `1 2 3` answers each
 //! > … subscribe a unsubscribe b have a@1 nonce 7    further parts of the same request
 //! < Cluster 1 +a@1 -b                      response 1 sets a and removes b
+//! < Endpoint 2 +e@1(b)                     what it sets is what is right in b; have e@1(b) claims it
 //! < error "…"                              the request violates the protocol
 //! = rejected Cluster a@1 "why"             an observation; a step that lists one lists all of them
 //! ```
@@ -22,7 +25,7 @@
 use std::{collections::BTreeMap, fmt::Write, path::Path, sync::Arc};
 
 use proto::{
-    Delta, Resource, TypeUrl, Version,
+    Body, Delta, Place, Resource, TypeUrl, Version,
     envoy::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse},
 };
 use xds::{Cache, Follower, Group, Observation, Session, StreamId};
@@ -90,6 +93,10 @@ struct Play {
     session: Session,
     /// The type of every response of this stream.
     types: BTreeMap<String, String>,
+    /// Where the client stands.
+    place: Place,
+    /// The versions of placed resources, as the client was told them, by how they are shown.
+    told: BTreeMap<String, String>,
     paused: bool,
 }
 
@@ -98,7 +105,8 @@ impl Play {
         let (cache, group) = (Cache::new(), Group("ns/gateway".into()));
         let follower = cache.follow(&group);
         let session = session(&follower, &group);
-        Self { cache, group, follower, session, types: BTreeMap::new(), paused: false }
+        let (types, told) = (BTreeMap::new(), BTreeMap::new());
+        Self { cache, group, follower, session, types, place: Place::default(), told, paused: false }
     }
 
     fn step(&mut self, text: &str) -> Result<Vec<String>, String> {
@@ -111,8 +119,12 @@ impl Play {
             }
             ["!", "pause"] => self.paused = true,
             ["!", "resume"] => self.paused = false,
-            ["!", "reconnect"] => {
+            ["!", "reconnect", ref at @ ..] => {
+                if let ["at", zone] = at {
+                    self.place = Place { zone: (*zone).into(), ..Place::default() };
+                }
                 self.session = session(&self.follower, &self.group);
+                self.session.stand_at(self.place.clone());
                 self.types.clear();
                 self.look();
             }
@@ -129,7 +141,7 @@ impl Play {
             && let Some(response) = self.session.next_response()
         {
             self.types.insert(response.nonce.clone(), response.type_url.clone());
-            lines.push(shown(&response));
+            lines.push(self.shown(&response));
         }
         lines.extend(self.session.take_observations().iter().filter_map(observed));
         Ok(lines)
@@ -173,8 +185,11 @@ impl Play {
                 (nonce, "nonce") => nonce.clone_into(&mut base.response_nonce),
                 (held, _) => {
                     let (name, version) = held.split_once('@').ok_or("have wants name@version")?;
-                    let version =
-                        version.parse().map_or(version.to_owned(), |version| Version(version).to_string());
+                    let version = match (self.told.get(held), version.parse()) {
+                        (Some(told), _) => told.clone(),
+                        (None, Ok(version)) => Version(version).to_string(),
+                        (None, Err(_)) => version.to_owned(),
+                    };
                     base.initial_resource_versions.insert(name.to_owned(), version);
                 }
             }
@@ -188,6 +203,28 @@ impl Play {
             Ok(DeltaDiscoveryRequest { response_nonce: (*nonce).to_owned(), type_url, ..base.clone() })
         };
         nonces.iter().map(answer).collect()
+    }
+
+    fn shown(&mut self, response: &DeltaDiscoveryResponse) -> String {
+        let known = TypeUrl::parse(&response.type_url).map(TypeUrl::short);
+        let mut line = format!("< {} {}", known.unwrap_or(&response.type_url), response.nonce);
+        for resource in &response.resources {
+            let (version, placed) = match resource.version.split_once('@') {
+                Some((version, _)) => (version, resource.resource.as_ref()),
+                None => (resource.version.as_str(), None),
+            };
+            let version = Version::parse(version).expect("a version that we print").0;
+            let place = placed.map(|body| format!("({})", String::from_utf8_lossy(&body.value)));
+            let shown = format!("{}@{version}{}", resource.name, place.unwrap_or_default());
+            write!(line, " +{shown}").unwrap();
+            if placed.is_some() {
+                self.told.insert(shown, resource.version.clone());
+            }
+        }
+        for name in &response.removed_resources {
+            write!(line, " -{name}").unwrap();
+        }
+        line
     }
 }
 
@@ -219,10 +256,16 @@ fn delta(words: &[&str]) -> Result<Delta, String> {
             continue;
         }
         let (name, rest) = word.split_once('@').ok_or(format!("{word:?} has no version"))?;
+        let (rest, placed) = rest.strip_suffix('?').map_or((rest, false), |rest| (rest, true));
         let (rest, kilobytes) = rest.split_once('*').unwrap_or((rest, "0"));
         let (version, wave) = rest.split_once('~').unwrap_or((rest, "0"));
         let number = |text: &str| text.parse::<u64>().map_err(|error| format!("{word:?}: {error}"));
-        let body = vec![b'x'; usize::try_from(number(kilobytes)?).unwrap() * 1024].into();
+        let plain = vec![b'x'; usize::try_from(number(kilobytes)?).unwrap() * 1024];
+        let body = if placed {
+            Body::by_place("anywhere", |place| place.zone.as_bytes().to_vec().into())
+        } else {
+            plain.into()
+        };
         let wave = u8::try_from(number(wave)?).unwrap();
         let version = Version(number(version)?);
         delta.set.push(Arc::new(Resource { type_url, name: name.into(), version, wave, body }));
@@ -240,19 +283,6 @@ fn words(text: &str) -> Vec<String> {
         }
     }
     words
-}
-
-fn shown(response: &DeltaDiscoveryResponse) -> String {
-    let known = TypeUrl::parse(&response.type_url).map(TypeUrl::short);
-    let mut line = format!("< {} {}", known.unwrap_or(&response.type_url), response.nonce);
-    for resource in &response.resources {
-        let version = Version::parse(&resource.version).expect("a version that we print");
-        write!(line, " +{}@{}", resource.name, version.0).unwrap();
-    }
-    for name in &response.removed_resources {
-        write!(line, " -{name}").unwrap();
-    }
-    line
 }
 
 fn observed(observation: &Observation) -> Option<String> {

@@ -47,7 +47,7 @@ async fn gets_nothing(lab: &Lab, name: &str, bootstrap: &Value, why: &str) -> Re
 fn a_wrong_an_expired_and_a_missing_token_and_the_name_of_another_gateway_get_nothing() -> Result<()> {
     Runtime::new()?.block_on(async {
         let mut lab = Lab::start_without_envoys(&shop()).await?;
-        let right = lab.portolan.bootstrap(GATEWAY).await?;
+        let right = lab.portolan.bootstrap(GATEWAY, &[]).await?;
         let file = token(&lab, GATEWAY);
         let good = fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
 
@@ -88,7 +88,7 @@ fn a_wrong_an_expired_and_a_missing_token_and_the_name_of_another_gateway_get_no
         gets_nothing(&lab, "another token", &right, "shop/another").await?;
 
         // And the right one is let in.
-        let bootstrap = lab.portolan.bootstrap(GATEWAY).await?;
+        let bootstrap = lab.portolan.bootstrap(GATEWAY, &[]).await?;
         let directory = tempfile::tempdir()?;
         let binary = envoy_binary::find(None).await?;
         let mut envoy = Envoy::start(GATEWAY, &binary, &bootstrap, directory.path()).await?;

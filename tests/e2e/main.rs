@@ -9,6 +9,7 @@ mod changes;
 mod corpus;
 mod demo;
 mod flips;
+mod places;
 mod routing;
 mod services;
 mod shop;

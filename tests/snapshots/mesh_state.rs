@@ -22,7 +22,8 @@ impl State {
             for resource in &delta.set {
                 let key = (audience.clone(), resource.type_url, resource.name.clone());
                 assert!(named.insert(key.clone()), "{key:?} was reported twice");
-                let old = self.resources.insert(key.clone(), (resource.version, resource.body.to_vec()));
+                let old =
+                    self.resources.insert(key.clone(), (resource.version, resource.body.plain().to_vec()));
                 assert_ne!(
                     old.map(|old| old.0),
                     Some(resource.version),

@@ -323,7 +323,7 @@ fn the_emitted_order_is_the_specified_order() {
         let config = resources
             .into_iter()
             .find(|resource| resource.type_url == TypeUrl::Route && &*resource.name == "app/web:80");
-        let config = RouteConfiguration::decode(&*config.unwrap().body).unwrap();
+        let config = RouteConfiguration::decode(config.unwrap().body.plain().as_ref()).unwrap();
         for _ in 0..REQUESTS {
             let request = walk.request();
             assert_eq!(

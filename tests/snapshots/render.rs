@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use proto::{Resource, TypeUrl, render_any};
+use proto::{Place, Resource, TypeUrl, render_any};
 use serde_json::Value;
 use translate::{
     Commit,
@@ -17,7 +17,12 @@ pub(crate) fn commit(commit: &Commit, whole: bool) -> String {
         for resource in &delta.set {
             let _ = writeln!(out, "  + {} {} ({})", resource.type_url, resource.name, size(resource));
             if whole || !is_infrastructure(resource) {
-                indented(&mut out, &yaml(resource), 6);
+                indented(&mut out, &yaml(resource, &Place::default()), 6);
+                for place in readers().iter().filter(|_| resource.body.is_placed()) {
+                    let Place { region, zone, sub_zone } = place;
+                    let _ = writeln!(out, "    read at {region}/{zone}/{sub_zone}");
+                    indented(&mut out, &yaml(resource, place), 6);
+                }
             }
         }
         for (type_url, name) in &delta.removed {
@@ -38,6 +43,15 @@ pub(crate) fn commit(commit: &Commit, whole: bool) -> String {
     out
 }
 
+/// Who reads the resources that are not the same for everyone: two of one region, on nodes of two zones.
+fn readers() -> [Place; 2] {
+    [("a", "node-1"), ("b", "node-2")].map(|(zone, node)| Place {
+        region: "eu".into(),
+        zone: zone.into(),
+        sub_zone: node.into(),
+    })
+}
+
 fn is_infrastructure(resource: &Resource) -> bool {
     resource.type_url == TypeUrl::Listener
         || (resource.type_url == TypeUrl::Cluster && !resource.name.contains('|'))
@@ -45,12 +59,13 @@ fn is_infrastructure(resource: &Resource) -> bool {
 
 /// In steps of 50 bytes, so that a snapshot shows a resource growing and not a letter changing.
 fn size(resource: &Resource) -> String {
-    format!("under {} bytes", (resource.body.len() / 50 + 1) * 50)
+    format!("under {} bytes", (resource.body.plain().len() / 50 + 1) * 50)
 }
 
 /// The resource as Envoy's YAML, without what every resource of its type repeats.
-fn yaml(resource: &Resource) -> String {
-    let json: Value = render_any(&resource.to_any()).unwrap_or_else(|error| panic!("{resource:?}: {error}"));
+fn yaml(resource: &Resource, place: &Place) -> String {
+    let json: Value =
+        render_any(&resource.to_any(place)).unwrap_or_else(|error| panic!("{resource:?}: {error}"));
     serde_saphyr::to_string(&json).unwrap()
 }
 

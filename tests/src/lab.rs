@@ -33,6 +33,8 @@ pub struct Setup {
     pub files: Vec<(String, String)>,
     /// More arguments of `portolan serve`.
     pub arguments: Vec<String>,
+    /// More arguments of `portolan bootstrap`, for every waypoint.
+    pub bootstrap: Vec<String>,
     /// An Envoy to use instead of what [`envoy_binary::find`] finds.
     pub envoy: Option<PathBuf>,
     /// Captured pods, as `namespace/name`, that show the certificate of another namespace and service account.
@@ -81,6 +83,12 @@ impl Setup {
         self.arguments.extend(arguments.iter().map(|argument| (*argument).to_owned()));
         self
     }
+
+    /// Adds arguments of `portolan bootstrap`.
+    pub fn bootstrap(mut self, arguments: &[&str]) -> Self {
+        self.bootstrap.extend(arguments.iter().map(|argument| (*argument).to_owned()));
+        self
+    }
 }
 
 impl Lab {
@@ -89,7 +97,7 @@ impl Lab {
         let mut lab = Self::start_without_envoys(setup).await?;
         let envoy = envoy_binary::find(setup.envoy.as_deref()).await?;
         for gateway in lab.catalog.gateways.keys() {
-            let bootstrap = lab.portolan.bootstrap(gateway).await?;
+            let bootstrap = lab.portolan.bootstrap(gateway, &setup.bootstrap).await?;
             let directory = lab.scratch.path().join("envoy").join(gateway.replace('/', "-"));
             let started = Envoy::start(gateway, &envoy, &bootstrap, &directory).await?;
             lab.envoys.insert(gateway.clone(), started);

@@ -2,17 +2,17 @@
 
 use std::{
     hash::{Hash, Hasher},
-    sync::LazyLock,
+    sync::{Arc, LazyLock},
 };
 
 use prost::Message;
-use proto::{Resource, TypeUrl, Version};
+use proto::{Body, Place, Resource, TypeUrl, Version};
 use rapidhash::v3::{RapidSecrets, RapidStreamHasherV3};
 
 use crate::{derive::Row, mesh::name::Key, settings::Settings};
 
 /// A row that becomes one resource.
-pub(crate) trait Emit: Row + Hash {
+pub(crate) trait Emit: Row + Hash + Send + Sync + 'static {
     /// The resource's type.
     const TYPE: TypeUrl;
     /// The resource's message.
@@ -26,12 +26,32 @@ pub(crate) trait Emit: Row + Hash {
 
     /// The resource. It depends on the row, its key and the settings, and on nothing else.
     fn emit(&self, key: &Self::Key, settings: &Settings) -> Self::Message;
+
+    /// Whether it is another one for readers elsewhere. Its version is one for all of them.
+    fn is_placed(&self) -> bool {
+        false
+    }
+
+    /// The resource for a reader who stands there.
+    fn emit_at(&self, key: &Self::Key, settings: &Settings, _place: &Place) -> Self::Message {
+        self.emit(key, settings)
+    }
 }
 
 /// Emits a row with its version.
-pub(crate) fn resource<R: Emit>(row: &R, key: &R::Key, settings: &Settings) -> Resource {
+pub(crate) fn resource<R>(row: &Arc<R>, key: &R::Key, settings: &Settings) -> Resource
+where
+    R: Emit<Key: Send + Sync + 'static>,
+{
     let message = row.emit(key, settings);
-    Resource::new(R::TYPE, R::name(key, settings), version(row, key, settings), &message)
+    let version = version(&**row, key, settings);
+    let resource = Resource::new(R::TYPE, R::name(key, settings), version, &message);
+    if !row.is_placed() {
+        return resource;
+    }
+    let (row, key, settings) = (Arc::clone(row), key.clone(), settings.clone());
+    let at = move |place: &Place| row.emit_at(&key, &settings, place).encode_to_vec().into();
+    Resource { body: Body::by_place(message.encode_to_vec(), at), ..resource }
 }
 
 /// A hash of everything that a resource follows from, the code that emits it included.

@@ -8,6 +8,7 @@ use crate::{
     bind::{
         addressed::Addressed,
         endpoints_of::{self, EndpointsOf},
+        routes_of,
         upstream_of::{self, Upstream},
         waypoint_of::WaypointOf,
     },
@@ -80,12 +81,14 @@ impl Resources {
         );
 
         // A cluster is there for as long as some route leads to it.
-        let leads = |key: &PortKey| routes_of.count(&Reads::default(), key) > 0;
+        let count =
+            |reads: &Reads, key: &PortKey| routes_of.count(reads, &routes_of::Bucket::EndsAt(key.clone()));
+        let leads = |key: &PortKey| count(&Reads::default(), key) > 0;
         // One that is there already hears by itself of what it read.
         let reached = routes_of.changed().iter().flat_map(|key| routes_of.backends(key));
         let new: Vec<_> = reached.filter(|key| !clusters.untracked().contains_key(key)).collect();
         clusters.update(touched, new, leads, |reads, key| {
-            if routes_of.count(reads, key) == 0 {
+            if count(reads, key) == 0 {
                 return None;
             }
             let protocol = addressed.get(reads, &key.service)?.port(key.port)?.protocol;
@@ -116,7 +119,8 @@ impl Resources {
                     return None;
                 }
                 let endpoints = endpoints_of.get(reads, &(key.service.clone(), key.port))?;
-                Some(Assignment { endpoints: Arc::clone(endpoints) })
+                let keeps = routes_of.count(reads, &routes_of::Bucket::Keeps(key.clone())) > 0;
+                Some(Assignment::of(endpoints, keeps))
             },
         );
 
@@ -164,7 +168,7 @@ impl Resources {
                     return None;
                 }
                 let endpoints = endpoints_of.get(reads, &(port.service, port.port))?;
-                Some(SniffedAssignment { endpoints: Arc::clone(endpoints) })
+                Some(SniffedAssignment(Assignment::of(endpoints, false)))
             },
         );
     }
@@ -235,12 +239,12 @@ impl Moved<'_> {
         self.deltas.entry(audience).or_default()
     }
 
-    fn add<R: Emit>(&mut self, table: &Derived<R>) {
+    fn add<R: Emit<Key: Send + Sync + 'static>>(&mut self, table: &Derived<R>) {
         let settings = self.settings;
         for key in table.changed() {
             let delta = self.delta(R::waypoint(key));
             match table.untracked().get(key) {
-                Some(row) => delta.set.push(Arc::new(emit::resource(&**row, key, settings))),
+                Some(row) => delta.set.push(Arc::new(emit::resource(row, key, settings))),
                 None => delta.removed.push((R::TYPE, R::name(key, settings).into())),
             }
         }

@@ -133,7 +133,7 @@ mod tests {
     use super::*;
 
     fn delta(name: &str, version: u64) -> Delta {
-        let (type_url, body) = (TypeUrl::Cluster, bytes::Bytes::new());
+        let (type_url, body) = (TypeUrl::Cluster, proto::Body::default());
         let resource = Resource { type_url, name: name.into(), version: Version(version), wave: 0, body };
         Delta { set: vec![Arc::new(resource)], removed: Vec::new() }
     }

@@ -178,7 +178,7 @@ mod tests {
 
     fn resource(name: &str, version: u64) -> Arc<Resource> {
         let version = Version(version);
-        let body = bytes::Bytes::new();
+        let body = proto::Body::default();
         Arc::new(Resource { type_url: TypeUrl::Cluster, name: name.into(), version, wave: 0, body })
     }
 

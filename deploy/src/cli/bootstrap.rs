@@ -12,7 +12,7 @@ use clap::Args;
 use proto::{Name, envoy};
 use translate::Audience;
 
-use super::{Ending, format::Format, gateway, lifetime, state::StateArgument};
+use super::{Ending, format::Format, gateway, lifetime, place::PlaceArguments, state::StateArgument};
 use crate::{
     identity::{Authority, token::TokenKey},
     proxy::{self, Endpoint, Proxy, ProxyFiles},
@@ -39,6 +39,8 @@ pub(super) struct Bootstrap {
     /// The name of this proxy among those of the waypoint
     #[arg(long, value_name = "NAME", env = "HOSTNAME", default_value = "local")]
     proxy_name: String,
+    #[command(flatten)]
+    place: PlaceArguments,
     /// The address of Envoy's admin interface
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
     admin_address: IpAddr,
@@ -68,6 +70,7 @@ impl Bootstrap {
         let bootstrap = proxy::bootstrap(&Proxy {
             gateway: &self.gateway,
             name: &self.proxy_name,
+            place: &self.place.place(),
             xds: &xds,
             admin: (!self.no_admin).then(|| SocketAddr::new(self.admin_address, self.admin_port)),
             files: &files,

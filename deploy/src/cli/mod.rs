@@ -5,6 +5,7 @@ mod format;
 mod gateway;
 mod lifetime;
 mod mesh;
+mod place;
 mod report;
 mod serve;
 mod state;

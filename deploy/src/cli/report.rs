@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use proto::{Delta, RenderError, Resource};
+use proto::{Delta, Place, RenderError, Resource};
 use serde::Serialize;
 use serde_json::Value;
 use translate::{Audience, Commit};
@@ -32,8 +32,9 @@ pub(super) enum ReportError {
     Render { resource: Box<Resource>, source: RenderError },
 }
 
-/// Prepares everything that the first commit of a mesh made, or of one waypoint only.
-pub(super) fn report(commit: &Commit, only: Option<&Audience>) -> Result<Report, ReportError> {
+/// Prepares everything that the first commit of a mesh made, or of one waypoint only, for proxies that
+/// stand there.
+pub(super) fn report(commit: &Commit, only: Option<&Audience>, place: &Place) -> Result<Report, ReportError> {
     let planned = commit.waypoints.iter().filter_map(|(gateway, plan)| plan.as_ref().map(|_| gateway));
     let mut gateways: BTreeSet<&Audience> = planned.chain(commit.resources.keys()).collect();
     if let Some(wanted) = only {
@@ -44,19 +45,20 @@ pub(super) fn report(commit: &Commit, only: Option<&Audience>) -> Result<Report,
         gateways = BTreeSet::from([wanted]);
     }
     let none = Delta::default();
-    let waypoint = |gateway: &Audience| waypoint(gateway, commit.resources.get(gateway).unwrap_or(&none));
+    let waypoint =
+        |gateway: &Audience| waypoint(gateway, commit.resources.get(gateway).unwrap_or(&none), place);
     let waypoints = gateways.into_iter().map(waypoint).collect::<Result<_, _>>()?;
     let statuses = commit.statuses.iter();
     let statuses = statuses.filter_map(|(object, status)| Some(statuses::view(object, status.as_ref()?)));
     Ok(Report { waypoints, statuses: statuses.collect() })
 }
 
-fn waypoint(gateway: &Audience, delta: &Delta) -> Result<Waypoint, ReportError> {
+fn waypoint(gateway: &Audience, delta: &Delta, place: &Place) -> Result<Waypoint, ReportError> {
     let mut sorted: Vec<&Resource> = delta.set.iter().map(AsRef::as_ref).collect();
     sorted.sort_by(|a, b| (a.type_url, &a.name).cmp(&(b.type_url, &b.name)));
     let mut resources = BTreeMap::<_, Vec<_>>::new();
     for resource in sorted {
-        let printed = proto::render_any(&resource.to_any())
+        let printed = proto::render_any(&resource.to_any(place))
             .map_err(|source| ReportError::Render { resource: Box::new(resource.clone()), source })?;
         resources.entry(resource.type_url.short()).or_default().push(printed);
     }
@@ -102,7 +104,7 @@ mod tests {
 
     #[test]
     fn resources_are_sorted_and_a_waypoint_without_any_is_there() {
-        let report = serde_json::to_value(report(&commit(), None).unwrap()).unwrap();
+        let report = serde_json::to_value(report(&commit(), None, &Place::default()).unwrap()).unwrap();
         let expected = json!({
             "waypoints": [
                 {"gateway": "default/empty", "resources": {}},
@@ -116,14 +118,15 @@ mod tests {
     #[test]
     fn one_waypoint_can_be_asked_for() {
         let only = gateway("full");
-        let report = serde_json::to_value(report(&commit(), Some(&only)).unwrap()).unwrap();
+        let report =
+            serde_json::to_value(report(&commit(), Some(&only), &Place::default()).unwrap()).unwrap();
         assert_eq!(report["waypoints"].as_array().unwrap().len(), 1);
         assert_eq!(report["waypoints"][0]["gateway"], "default/full");
     }
 
     #[test]
     fn a_waypoint_that_is_not_there_names_those_that_are() {
-        let error = report(&commit(), Some(&gateway("fool"))).unwrap_err();
+        let error = report(&commit(), Some(&gateway("fool")), &Place::default()).unwrap_err();
         assert_eq!(
             error.to_string(),
             "there is no waypoint default/fool; there are: default/empty, default/full"

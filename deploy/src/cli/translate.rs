@@ -6,7 +6,7 @@ use clap::Args;
 use translate::{Audience, Change, Mesh};
 use watch::Severity;
 
-use super::{Ending, format::Format, gateway, mesh::MeshArguments, report};
+use super::{Ending, format::Format, gateway, mesh::MeshArguments, place::PlaceArguments, report};
 
 /// Print every Envoy resource of every waypoint, and what is said about the objects.
 #[derive(Debug, Args)]
@@ -17,6 +17,8 @@ pub(super) struct Translate {
     /// Only this waypoint's resources
     #[arg(long, value_name = "NAMESPACE/NAME", value_parser = gateway::parse)]
     gateway: Option<Audience>,
+    #[command(flatten)]
+    place: PlaceArguments,
     #[command(flatten)]
     mesh: MeshArguments,
     /// How to print it
@@ -29,7 +31,7 @@ impl Translate {
     pub(super) fn run(&self, out: &mut dyn Write, err: &mut dyn Write) -> anyhow::Result<Ending> {
         let (objects, complaints) = watch::read_directory(&self.directory)?;
         let commit = Mesh::new(self.mesh.settings()).commit(objects.into_iter().map(Change::Set));
-        let report = report::report(&commit, self.gateway.as_ref());
+        let report = report::report(&commit, self.gateway.as_ref(), &self.place.place());
         for complaint in &complaints {
             writeln!(err, "{complaint}")?;
         }

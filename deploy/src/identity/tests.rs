@@ -267,12 +267,12 @@ fn the_secrets_keep_their_versions_over_a_restart() {
     let renewed = served(now() + 20 * HOUR);
     assert_ne!(first[0].version, renewed[0].version);
     assert!(first[1] == renewed[1], "the root did not move");
-    let printed = proto::render_any(&first[0].to_any()).unwrap();
+    let printed = proto::render_any(&first[0].to_any(&proto::Place::default())).unwrap();
     let chain = printed["tls_certificate"]["certificate_chain"]["inline_string"].as_str().unwrap();
     assert!(chain.starts_with("-----BEGIN CERTIFICATE") && !chain.contains("PRIVATE KEY"), "{chain}");
     let key = printed["tls_certificate"]["private_key"]["inline_string"].as_str().unwrap();
     assert!(key.starts_with("-----BEGIN PRIVATE KEY"));
-    let printed = proto::render_any(&first[1].to_any()).unwrap();
+    let printed = proto::render_any(&first[1].to_any(&proto::Place::default())).unwrap();
     let root = printed["validation_context"]["trusted_ca"]["inline_string"].as_str();
     assert_eq!(root, Some(open(&state).root_pem()));
 }

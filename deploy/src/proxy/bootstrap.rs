@@ -2,7 +2,10 @@
 
 use std::net::SocketAddr;
 
-use proto::envoy::{self, core};
+use proto::{
+    Place,
+    envoy::{self, core},
+};
 use translate::Audience;
 
 use super::{Endpoint, ProxyFiles, stats, xds_cluster};
@@ -14,6 +17,8 @@ pub struct Proxy<'a> {
     pub gateway: &'a Audience,
     /// Its own name among the proxies of that waypoint.
     pub name: &'a str,
+    /// Where it stands.
+    pub place: &'a Place,
     /// Where it reaches us.
     pub xds: &'a Endpoint,
     /// Where its admin interface listens; `None` for no admin interface.
@@ -51,7 +56,7 @@ pub fn bootstrap(proxy: &Proxy<'_>) -> envoy::Bootstrap {
 }
 
 /// What the proxy says of itself. It is for logs and dashboards: which configuration it gets
-/// follows from its token alone.
+/// follows from its token alone. Where it stands decides which endpoints are near, and no more.
 fn node(proxy: &Proxy<'_>) -> core::Node {
     let Audience { namespace, name } = proxy.gateway;
     let metadata = [("GATEWAY", proxy.gateway.to_string()), ("NAMESPACE", namespace.to_string())];
@@ -59,6 +64,11 @@ fn node(proxy: &Proxy<'_>) -> core::Node {
         id: format!("waypoint~{namespace}/{name}~{}", proxy.name),
         cluster: format!("{name}.{namespace}"),
         metadata: Some(envoy::string_struct(metadata)),
+        locality: (*proxy.place != Place::default()).then(|| core::Locality {
+            region: proxy.place.region.to_string(),
+            zone: proxy.place.zone.to_string(),
+            sub_zone: proxy.place.sub_zone.to_string(),
+        }),
         ..core::Node::default()
     }
 }
@@ -153,6 +163,7 @@ mod tests {
         let proxy = Proxy {
             gateway: &Audience { namespace: "bookinfo".into(), name: "waypoint".into() },
             name: "one",
+            place: &Place { zone: "a".into(), sub_zone: "node-1".into(), ..Place::default() },
             xds: &xds.parse().unwrap(),
             admin: admin.map(|address| address.parse().unwrap()),
             files: &files,
@@ -171,6 +182,7 @@ mod tests {
         let expected = json!({
             "id": "waypoint~bookinfo/waypoint~one", "cluster": "waypoint.bookinfo",
             "metadata": {"GATEWAY": "bookinfo/waypoint", "NAMESPACE": "bookinfo"},
+            "locality": {"zone": "a", "sub_zone": "node-1"},
         });
         assert_eq!(*node, expected);
     }

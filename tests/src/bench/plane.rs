@@ -84,7 +84,8 @@ impl Plane {
                 snapshot.get(TypeUrl::Listener, LISTENER).context("a waypoint without listener")?;
             let resources = snapshot.resources().into_iter();
             let routes = resources.filter(|resource| resource.type_url == TypeUrl::Route);
-            bytes += listener.body.len() + routes.map(|route| route.body.len()).sum::<usize>();
+            bytes +=
+                listener.body.plain().len() + routes.map(|route| route.body.plain().len()).sum::<usize>();
         }
         Ok(bytes)
     }

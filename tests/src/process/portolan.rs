@@ -95,12 +95,14 @@ impl Portolan {
         process.kill()
     }
 
-    /// The bootstrap of a proxy of the Gateway `gateway`, as in `webapp/waypoint`, admin on a free port.
-    pub async fn bootstrap(&self, gateway: &str) -> Result<Value> {
+    /// The bootstrap of a proxy of the Gateway `gateway`, as in `webapp/waypoint`, admin on a free port;
+    /// `more` are further arguments.
+    pub async fn bootstrap(&self, gateway: &str, more: &[String]) -> Result<Value> {
         let xds = self.address.to_string();
         let state = self.options.state.display().to_string();
         let mut arguments = vec!["bootstrap", "--gateway", gateway, "--state", &state, "--xds", &xds];
         arguments.extend(["--admin-port", "0", "-o", "json"]);
+        arguments.extend(more.iter().map(String::as_str));
         Ok(serde_json::from_str(&self.run(&arguments).await?)?)
     }
 

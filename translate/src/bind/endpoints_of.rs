@@ -1,6 +1,6 @@
 //! Which endpoints a service port has, each with the workload behind it.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 use proto::Name;
 
@@ -11,6 +11,7 @@ use crate::{
         endpoint::{self, Locality, SliceEndpoint, SlicePort},
         identity::Identity,
         name::{Origin, ServiceKey},
+        nearness::Nearness,
         service::{Discovery, Entry, Resolution, Service, Sources},
         workload::{self, Workload},
         workload_entry::{Address, Listed},
@@ -18,8 +19,14 @@ use crate::{
 };
 
 /// The endpoints of a service port, sorted.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub(crate) struct EndpointsOf(pub(crate) Vec<Endpoint>);
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct EndpointsOf {
+    /// Those that take requests.
+    pub(crate) staying: Arc<[Endpoint]>,
+    /// Those that are about to go and still serve those who come back to them.
+    pub(crate) leaving: Arc<[Endpoint]>,
+    pub(crate) nearness: Nearness,
+}
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Endpoint {
@@ -29,6 +36,8 @@ pub(crate) struct Endpoint {
     pub(crate) tunnel: bool,
     pub(crate) workload: Option<EndpointWorkload>,
     pub(crate) locality: Locality,
+    /// Where it runs; empty if nobody says.
+    pub(crate) node: Name,
     /// Its share, among the weights of all.
     pub(crate) weight: u32,
 }
@@ -62,24 +71,31 @@ pub(crate) fn bind(
         Origin::Pod => return pod(reads, inputs, service, *port),
     };
     let name = &row.port(*port)?.name;
-    let mut endpoints = match &row.discovery {
+    let (staying, mut leaving) = match &row.discovery {
         Discovery::Slices => of_slices(reads, inputs, service, row, name),
-        Discovery::Entry(entry) => of_entry(reads, inputs, service, entry, *port, name),
+        Discovery::Entry(entry) => (of_entry(reads, inputs, service, entry, *port, name), Vec::new()),
     };
-    endpoints.sort_unstable();
-    endpoints.dedup_by_key(|endpoint| (endpoint.ip, endpoint.port));
-    Some(EndpointsOf(endpoints))
+    let sorted = |mut endpoints: Vec<Endpoint>| {
+        endpoints.sort_unstable();
+        endpoints.dedup_by_key(|endpoint| (endpoint.ip, endpoint.port));
+        endpoints
+    };
+    let staying = sorted(staying);
+    let address = |one: &Endpoint| (one.ip, one.port);
+    let stays = |one: &Endpoint| staying.binary_search_by_key(&address(one), address).is_ok();
+    leaving.retain(|one| !stays(one));
+    Some(EndpointsOf { leaving: sorted(leaving).into(), staying: staying.into(), nearness: row.nearness })
 }
 
-/// Those that are ready; if there are none, those that still serve while they leave, as kube-proxy
-/// has it. Not ready ones count only where the Service asks for them.
+/// Those that are ready, and those that still serve while they leave. Not ready ones count only
+/// where the Service asks for them.
 fn of_slices(
     reads: &Reads,
     inputs: &Inputs,
     service: &ServiceKey,
     row: &Service,
     name: &Name,
-) -> Vec<Endpoint> {
+) -> (Vec<Endpoint>, Vec<Endpoint>) {
     let mut staying = Vec::new();
     let mut leaving = Vec::new();
     for (_, slice) in inputs.slices.bucket(reads, &endpoint::Bucket::Service(service.clone())) {
@@ -94,14 +110,15 @@ fn of_slices(
             }
         }
     }
-    let mut chosen = if staying.is_empty() { leaving } else { staying };
     // A dual-stack pod is in a slice of each family, and gets no double share for it. Slices may
     // also overlap while they are rearranged.
-    chosen.sort_by_key(|(listed, port)| (listed.ip, *port));
-    let mut seen = BTreeSet::new();
-    chosen.retain(|(listed, port)| listed.pod.as_ref().is_none_or(|pod| seen.insert((pod, *port))));
-    let chosen = chosen.into_iter();
-    chosen.map(|(listed, port)| endpoint(reads, inputs, listed, port)).collect()
+    let once = |mut chosen: Vec<(&SliceEndpoint, u16)>| -> Vec<Endpoint> {
+        chosen.sort_by_key(|(listed, port)| (listed.ip, *port));
+        let mut seen = BTreeSet::new();
+        chosen.retain(|(listed, port)| listed.pod.as_ref().is_none_or(|pod| seen.insert((pod, *port))));
+        chosen.into_iter().map(|(listed, port)| endpoint(reads, inputs, listed, port)).collect()
+    };
+    (once(staying), once(leaving))
 }
 
 fn of_entry(
@@ -160,6 +177,7 @@ fn written(reads: &Reads, inputs: &Inputs, listed: &Listed, name: &Name, target:
         tunnel: pod.map_or_else(|| listed.tunnel(), |pod| pod.captured),
         workload: pod.map_or_else(own, |pod| Some(describe(pod))),
         locality: listed.locality.clone(),
+        node: listed.locality.sub_zone.clone(),
         weight: listed.weight,
     })
 }
@@ -167,7 +185,7 @@ fn written(reads: &Reads, inputs: &Inputs, listed: &Listed, name: &Name, target:
 /// A pod that is dialled at its own address is its only endpoint.
 fn pod(reads: &Reads, inputs: &Inputs, key: &ServiceKey, port: u16) -> Option<EndpointsOf> {
     let workload = inputs.workloads.get(reads, &key.object())?;
-    Some(EndpointsOf(vec![of_pod(workload, port)?]))
+    Some(EndpointsOf { staying: [of_pod(workload, port)?].into(), ..EndpointsOf::default() })
 }
 
 fn of_pod(workload: &Workload, port: u16) -> Option<Endpoint> {
@@ -177,6 +195,7 @@ fn of_pod(workload: &Workload, port: u16) -> Option<Endpoint> {
         tunnel: workload.captured,
         workload: Some(describe(workload)),
         locality: Locality::default(),
+        node: workload.node.clone(),
         weight: 1,
     })
 }
@@ -196,7 +215,8 @@ fn endpoint(reads: &Reads, inputs: &Inputs, listed: &SliceEndpoint, port: u16) -
         port,
         tunnel: workload.is_some_and(|workload| workload.captured),
         workload: workload.map(describe),
-        locality: Locality { zone: listed.zone.clone().unwrap_or_default(), ..Locality::default() },
+        locality: Locality { zone: listed.zone.clone(), ..Locality::default() },
+        node: listed.node.clone(),
         weight: 1,
     }
 }

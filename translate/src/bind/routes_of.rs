@@ -10,7 +10,7 @@ use proto::{Kind, Name, ObjectRef};
 
 use super::{
     addressed::Addressed,
-    applied_route::{AppliedRoute, Bucket},
+    applied_route::{self, AppliedRoute},
     resolved_route::{Forward, ResolvedRoute, Share},
     waypoint_of::WaypointOf,
 };
@@ -65,6 +65,13 @@ impl RoutesOf {
         self.consumers.iter().flat_map(|(_, routes)| routes).chain(&self.routes)
     }
 
+    /// The service ports whose endpoints someone comes back to.
+    fn kept(&self) -> BTreeSet<(ServiceKey, u16)> {
+        let forwards = self.all().map(|routed| &*routed.forward);
+        let kept = forwards.filter(|forward| forward.delivery.session.is_some());
+        kept.flat_map(|forward| &forward.shares).filter_map(|share| share.backend.clone()).collect()
+    }
+
     /// The service ports that requests may end at.
     fn backends(&self) -> BTreeSet<(ServiceKey, u16)> {
         let requests = self.all().map(|routed| &*routed.forward);
@@ -76,15 +83,23 @@ impl RoutesOf {
     }
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Bucket {
+    /// Those by which some request may end at that service port, behind that waypoint.
+    EndsAt(PortKey),
+    /// Those of them that lead who comes back to the same endpoint again.
+    Keeps(PortKey),
+}
+
 impl Row for RoutesOf {
     const TABLE: &'static str = "routes of";
     type Key = PortKey;
-    /// A service port that some request may end at, behind that waypoint.
-    type Bucket = PortKey;
+    type Bucket = Bucket;
 
-    fn buckets(key: &PortKey, row: &Self) -> Vec<PortKey> {
-        let backends = row.backends().into_iter();
-        backends.map(|(service, port)| PortKey::new(&key.waypoint, &service, port)).collect()
+    fn buckets(key: &PortKey, row: &Self) -> Vec<Bucket> {
+        let at = |(service, port)| PortKey::new(&key.waypoint, &service, port);
+        let backends = row.backends().into_iter().map(at).map(Bucket::EndsAt);
+        backends.chain(row.kept().into_iter().map(at).map(Bucket::Keeps)).collect()
     }
 }
 
@@ -103,7 +118,7 @@ pub(crate) fn bind(
     let protocol = addressed.get(reads, &key.service)?.port(key.port)?.protocol;
     let own = Share { weight: 1, backend: Some((key.service.clone(), key.port)), filters: Vec::new() };
     let own = Arc::new(Forward { shares: vec![own], ..Forward::default() });
-    let on_service = applied.bucket(reads, &Bucket::Service(key.service.clone()));
+    let on_service = applied.bucket(reads, &applied_route::Bucket::Service(key.service.clone()));
     let on_port = on_service.filter(|(_, applied)| applied.applies_to(&key.service, key.port));
     let mut routes: Vec<_> =
         on_port.filter_map(|(name, _)| Some((name, resolved.get(reads, name)?))).collect();
@@ -112,7 +127,7 @@ pub(crate) fn bind(
     let said = routes.iter().any(|(name, _)| name.namespace == key.service.namespace);
     let mut at_gateway = Vec::new();
     if !said && key.service.origin != Origin::Pod {
-        let bucket = applied.bucket(reads, &Bucket::Gateway(key.waypoint.clone()));
+        let bucket = applied.bucket(reads, &applied_route::Bucket::Gateway(key.waypoint.clone()));
         let suits = |name: &ObjectRef| takes_connections(name.kind) == (protocol == Protocol::Tcp);
         at_gateway.extend(
             bucket
@@ -188,6 +203,9 @@ fn default(own: Arc<Forward>) -> Routed {
 impl Derived<RoutesOf> {
     /// The clusters that the routes of a port may end at now, for finding keys only.
     pub(crate) fn backends(&self, key: &PortKey) -> Vec<PortKey> {
-        self.untracked().get(key).map(|row| RoutesOf::buckets(key, row)).unwrap_or_default()
+        let row = self.untracked().get(key).into_iter();
+        row.flat_map(|row| row.backends())
+            .map(|(service, port)| PortKey::new(&key.waypoint, &service, port))
+            .collect()
     }
 }

@@ -9,6 +9,7 @@ use crate::{
     mesh::{
         endpoint::Locality,
         name::ServiceKey,
+        nearness::Nearness,
         service::{Discovery, Entry, Resolution, Sources},
         workload_entry::{Address, Listed},
     },
@@ -19,7 +20,7 @@ pub(crate) enum Upstream {
     /// Endpoints with addresses. They come and go without the rest.
     Endpoints,
     /// Names to look up.
-    Names { names: Vec<Named>, lookup: Lookup },
+    Names { names: Vec<Named>, lookup: Lookup, nearness: Nearness },
     /// The address that the caller dials, at this port.
     Dialled { port: u16 },
     /// The host that each request names, if it is one of this wildcard.
@@ -32,6 +33,16 @@ pub(crate) enum Lookup {
     All,
     /// The addresses of a name are one endpoint, wherever it is now.
     One,
+}
+
+impl Upstream {
+    /// Whether it is another one for readers elsewhere.
+    pub(crate) fn is_placed(&self) -> bool {
+        match self {
+            Self::Names { nearness, .. } => *nearness != Nearness::Alike,
+            Self::Endpoints | Self::Dialled { .. } | Self::Requested { .. } => false,
+        }
+    }
 }
 
 /// An endpoint with a name.
@@ -92,7 +103,8 @@ pub(crate) fn bind(
             names.sort_unstable();
             names.dedup_by(|one, other| (&one.host, one.port) == (&other.host, other.port));
             let one = entry.resolution == Resolution::RoundRobinDns && names.len() == 1;
-            Upstream::Names { names, lookup: if one { Lookup::One } else { Lookup::All } }
+            let lookup = if one { Lookup::One } else { Lookup::All };
+            Upstream::Names { names, lookup, nearness: row.nearness }
         }
     })
 }

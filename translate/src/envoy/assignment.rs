@@ -3,8 +3,12 @@
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use proto::{
-    TypeUrl,
-    envoy::{ClusterLoadAssignment, UInt32Value, core, endpoint, string_struct},
+    Name, Place, TypeUrl,
+    envoy::{
+        ClusterLoadAssignment, UInt32Value, cluster_load_assignment,
+        core::{self, HealthStatus},
+        endpoint, string_struct,
+    },
 };
 
 use super::{
@@ -19,6 +23,7 @@ use crate::{
     mesh::{
         endpoint::Locality,
         name::{AddressKey, Key, PortKey},
+        nearness::Nearness,
     },
     settings::Settings,
 };
@@ -26,7 +31,48 @@ use crate::{
 /// The endpoints behind one cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Assignment {
-    pub(crate) endpoints: Arc<EndpointsOf>,
+    staying: Arc<[Endpoint]>,
+    /// Those that leave, as far as anybody may get one of them.
+    leaving: Arc<[Endpoint]>,
+    nearness: Nearness,
+    keeps_sessions: bool,
+}
+
+impl Assignment {
+    /// Endpoints that leave are there for those who come back to them, if anybody does, and for
+    /// everybody where nothing else is left.
+    pub(crate) fn of(endpoints: &EndpointsOf, keeps_sessions: bool) -> Self {
+        let EndpointsOf { staying, leaving, nearness } = endpoints;
+        // On some node there may be nothing else.
+        let wanted = keeps_sessions || staying.is_empty() || *nearness == Nearness::OnlyNode;
+        Self {
+            staying: Arc::clone(staying),
+            leaving: if wanted { Arc::clone(leaving) } else { Arc::default() },
+            nearness: *nearness,
+            keeps_sessions: keeps_sessions && !leaving.is_empty(),
+        }
+    }
+
+    fn seen_from(&self, cluster_name: String, settings: &Settings, place: &Place) -> ClusterLoadAssignment {
+        let rank = near(self.nearness, place);
+        let ranked = |all: &Arc<[Endpoint]>, health: HealthStatus| -> Vec<_> {
+            let all = all.iter();
+            all.filter_map(|one| {
+                let endpoint = lb_endpoint(one, health, &settings.trust_domain);
+                Some((rank(&one.locality, &one.node)?, one.locality.clone(), one.weight, endpoint))
+            })
+            .collect()
+        };
+        let mut chosen = ranked(&self.staying, HealthStatus::Unknown);
+        // If nobody stays, those that leave take what comes, as kube-proxy has it.
+        if chosen.is_empty() {
+            chosen = ranked(&self.leaving, HealthStatus::Unknown);
+        } else if self.keeps_sessions {
+            chosen.extend(ranked(&self.leaving, HealthStatus::Draining));
+        }
+        let assignment = by_locality(cluster_name, chosen);
+        ClusterLoadAssignment { policy: self.keeps_sessions.then(|| steadfast(&assignment)), ..assignment }
+    }
 }
 
 impl Row for Assignment {
@@ -52,16 +98,22 @@ impl Emit for Assignment {
     }
 
     fn emit(&self, key: &PortKey, settings: &Settings) -> ClusterLoadAssignment {
-        assignment(Self::name(key, settings), &self.endpoints, settings)
+        self.emit_at(key, settings, &Place::default())
+    }
+
+    fn is_placed(&self) -> bool {
+        self.nearness != Nearness::Alike
+    }
+
+    fn emit_at(&self, key: &PortKey, settings: &Settings, place: &Place) -> ClusterLoadAssignment {
+        self.seen_from(Self::name(key, settings), settings, place)
     }
 }
 
 /// The same endpoints once more, for what is not HTTP behind a port that does not say. Endpoints have
 /// the name of their cluster: Envoy keeps a cluster warming until something of that name comes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct SniffedAssignment {
-    pub(crate) endpoints: Arc<EndpointsOf>,
-}
+pub(crate) struct SniffedAssignment(pub(crate) Assignment);
 
 impl Row for SniffedAssignment {
     const TABLE: &'static str = "sniffed assignment";
@@ -86,39 +138,50 @@ impl Emit for SniffedAssignment {
     }
 
     fn emit(&self, key: &AddressKey, settings: &Settings) -> ClusterLoadAssignment {
-        assignment(Self::name(key, settings), &self.endpoints, settings)
+        self.emit_at(key, settings, &Place::default())
+    }
+
+    fn is_placed(&self) -> bool {
+        self.0.is_placed()
+    }
+
+    fn emit_at(&self, key: &AddressKey, settings: &Settings, place: &Place) -> ClusterLoadAssignment {
+        self.0.seen_from(Self::name(key, settings), settings, place)
     }
 }
 
-fn assignment(cluster_name: String, endpoints: &EndpointsOf, settings: &Settings) -> ClusterLoadAssignment {
-    let endpoints = endpoints.0.iter();
-    let endpoints =
-        endpoints.map(|one| (&one.locality, one.weight, lb_endpoint(one, &settings.trust_domain)));
-    by_locality(cluster_name, endpoints)
+/// How near endpoints are to a reader there.
+pub(super) fn near(nearness: Nearness, place: &Place) -> impl Fn(&Locality, &Name) -> Option<u32> {
+    move |locality, node| nearness.rank(place, locality, node)
 }
 
-/// Endpoints with their localities. A locality weighs what its endpoints do together, so that an
-/// endpoint has the same share wherever it is.
-pub(crate) fn by_locality<'l>(
+/// Endpoints by their rank, and by their localities within it. A locality weighs what its endpoints
+/// do together, so that an endpoint has the same share wherever it is.
+pub(super) fn by_locality(
     cluster_name: String,
-    endpoints: impl Iterator<Item = (&'l Locality, u32, endpoint::LbEndpoint)>,
+    endpoints: impl IntoIterator<Item = (u32, Locality, u32, endpoint::LbEndpoint)>,
 ) -> ClusterLoadAssignment {
-    let mut localities: BTreeMap<&Locality, (u32, Vec<endpoint::LbEndpoint>)> = BTreeMap::new();
-    for (locality, weight, mut endpoint) in endpoints {
+    let mut ranks: BTreeMap<u32, BTreeMap<Locality, (u32, Vec<endpoint::LbEndpoint>)>> = BTreeMap::new();
+    for (rank, locality, weight, mut endpoint) in endpoints {
         endpoint.load_balancing_weight = (weight != 1).then_some(UInt32Value { value: weight });
-        let (sum, members) = localities.entry(locality).or_default();
+        let (sum, members) = ranks.entry(rank).or_default().entry(locality).or_default();
         *sum = sum.saturating_add(weight);
         members.push(endpoint);
     }
-    let localities = localities.into_iter().map(|(locality, (sum, members))| endpoint::LocalityLbEndpoints {
-        locality: (*locality != Locality::default()).then(|| core::Locality {
-            region: locality.region.to_string(),
-            zone: locality.zone.to_string(),
-            sub_zone: locality.sub_zone.to_string(),
-        }),
-        lb_endpoints: members,
-        load_balancing_weight: Some(UInt32Value { value: sum }),
-        ..endpoint::LocalityLbEndpoints::default()
+    // Envoy wants priorities without gaps.
+    let ranks = (0..).zip(ranks.into_values());
+    let localities = ranks.flat_map(|(priority, localities)| {
+        localities.into_iter().map(move |(locality, (sum, members))| endpoint::LocalityLbEndpoints {
+            locality: (locality != Locality::default()).then(|| core::Locality {
+                region: locality.region.to_string(),
+                zone: locality.zone.to_string(),
+                sub_zone: locality.sub_zone.to_string(),
+            }),
+            lb_endpoints: members,
+            load_balancing_weight: Some(UInt32Value { value: sum }),
+            priority,
+            ..endpoint::LocalityLbEndpoints::default()
+        })
     });
     ClusterLoadAssignment {
         cluster_name,
@@ -127,7 +190,18 @@ pub(crate) fn by_locality<'l>(
     }
 }
 
-fn lb_endpoint(one: &Endpoint, trust_domain: &str) -> endpoint::LbEndpoint {
+/// One endpoint that stays is enough to keep its priority, or its locality's share. As Envoy has it,
+/// with more than 28 of 100 leaving, requests would go elsewhere.
+fn steadfast(assignment: &ClusterLoadAssignment) -> cluster_load_assignment::Policy {
+    let all: usize = assignment.endpoints.iter().map(|locality| locality.lb_endpoints.len()).sum();
+    let percent = u32::try_from(all).unwrap_or(u32::MAX).saturating_mul(100);
+    cluster_load_assignment::Policy {
+        overprovisioning_factor: (percent > 0).then_some(UInt32Value { value: percent }),
+        ..cluster_load_assignment::Policy::default()
+    }
+}
+
+fn lb_endpoint(one: &Endpoint, health: HealthStatus, trust_domain: &str) -> endpoint::LbEndpoint {
     let destination = SocketAddr::new(one.ip, one.port).to_string();
     let workload = one.workload.as_ref();
     let identity = workload.map(|workload| workload.identity.uri(trust_domain));
@@ -158,6 +232,7 @@ fn lb_endpoint(one: &Endpoint, trust_domain: &str) -> endpoint::LbEndpoint {
             address: Some(address),
             ..endpoint::Endpoint::default()
         })),
+        health_status: health.into(),
         ..endpoint::LbEndpoint::default()
     }
 }

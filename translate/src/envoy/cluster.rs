@@ -1,7 +1,7 @@
 //! Clusters: one for each port of a service that some route of a waypoint leads to.
 
 use proto::{
-    TypeUrl,
+    Place, TypeUrl,
     envoy::{
         Cluster, HttpProtocolOptions, InternalUpstreamTransport, RawBuffer, UInt32Value, cluster, core,
         http_protocol, internal_upstream::internal_upstream_transport, metadata, pack, percent, seconds,
@@ -9,6 +9,7 @@ use proto::{
 };
 
 use super::{
+    assignment::near,
     connect_originate,
     extension::{ads, transport_socket},
     found, sniffed,
@@ -58,13 +59,23 @@ impl Emit for ServiceCluster {
     }
 
     fn emit(&self, key: &PortKey, settings: &Settings) -> Cluster {
+        self.emit_at(key, settings, &Place::default())
+    }
+
+    fn is_placed(&self) -> bool {
+        self.upstream.is_placed()
+    }
+
+    fn emit_at(&self, key: &PortKey, settings: &Settings, place: &Place) -> Cluster {
         let name = Self::name(key, settings);
         let http = self.protocol.may_be_http().then(|| (HTTP_OPTIONS.to_owned(), pack(&as_downstream())));
         Cluster {
             typed_extension_protocol_options: http.into_iter().collect(),
             ..match &self.upstream {
                 Upstream::Endpoints => by_endpoints(name),
-                Upstream::Names { names, lookup } => found::by_names(name, names, *lookup),
+                Upstream::Names { names, lookup, nearness } => {
+                    found::by_names(name, names, *lookup, &near(*nearness, place))
+                }
                 Upstream::Dialled { port } => found::as_dialled(name, *port, self.protocol),
                 Upstream::Requested { wildcard: _ } => found::as_requested(name),
             }
@@ -103,10 +114,20 @@ impl Emit for SniffedCluster {
     }
 
     fn emit(&self, key: &AddressKey, settings: &Settings) -> Cluster {
+        self.emit_at(key, settings, &Place::default())
+    }
+
+    fn is_placed(&self) -> bool {
+        self.upstream.is_placed()
+    }
+
+    fn emit_at(&self, key: &AddressKey, settings: &Settings, place: &Place) -> Cluster {
         let name = Self::name(key, settings);
         match &self.upstream {
             Upstream::Endpoints => by_endpoints(name),
-            Upstream::Names { names, lookup } => found::by_names(name, names, *lookup),
+            Upstream::Names { names, lookup, nearness } => {
+                found::by_names(name, names, *lookup, &near(*nearness, place))
+            }
             Upstream::Dialled { port } => found::as_dialled(name, *port, Protocol::Sniffed),
             Upstream::Requested { wildcard: _ } => found::as_requested(name),
         }
@@ -126,8 +147,11 @@ fn by_endpoints(name: String) -> Cluster {
         passthrough_metadata: vec![host(connect_originate::DESTINATION), host(connect_originate::TUNNEL)],
         transport_socket: Some(transport_socket("envoy.transport_sockets.raw_buffer", &RawBuffer {})),
     };
+    let Cluster { common_lb_config, .. } = base();
     Cluster {
         name,
+        common_lb_config: common_lb_config
+            .map(|config| cluster::cluster::CommonLbConfig { override_host_status: Some(kept()), ..config }),
         cluster_discovery_type: Some(cluster::cluster::ClusterDiscoveryType::Type(
             cluster::cluster::DiscoveryType::Eds.into(),
         )),
@@ -141,13 +165,20 @@ fn by_endpoints(name: String) -> Cluster {
     }
 }
 
+/// Who comes back gets an endpoint that is about to go as long as it serves. This is said of every
+/// cluster: one that changes when a route begins to keep sessions would lose its connections.
+fn kept() -> core::HealthStatusSet {
+    use core::HealthStatus::{Degraded, Draining, Healthy, Unknown};
+    core::HealthStatusSet { statuses: [Unknown, Healthy, Degraded, Draining].map(Into::into).to_vec() }
+}
+
 /// What the clusters of all services have in common.
 pub(super) fn base() -> Cluster {
     Cluster {
         connect_timeout: Some(seconds(10)),
         circuit_breakers: Some(no_limits()),
-        // Endpoints that are not ready are not asked for help when few are left.
         common_lb_config: Some(cluster::cluster::CommonLbConfig {
+            // Endpoints that are not ready are not asked for help when few are left.
             healthy_panic_threshold: Some(percent::Percent { value: 0.0 }),
             ..Default::default()
         }),

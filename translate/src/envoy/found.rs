@@ -1,21 +1,32 @@
 //! Clusters whose endpoints the proxy finds itself: by DNS, by what the caller dialled, by what a
 //! request asks for.
 
-use proto::envoy::{
-    Any, Cluster, DnsCluster, DnsLookupFamily, DynamicForwardProxy, DynamicForwardProxyCluster, UInt32Value,
-    cluster, core, dns_cache, dns_cluster, dynamic_forward_proxy, dynamic_forward_proxy_cluster, endpoint,
-    pack, seconds,
+use proto::{
+    Name,
+    envoy::{
+        Any, Cluster, DnsCluster, DnsLookupFamily, DynamicForwardProxy, DynamicForwardProxyCluster,
+        UInt32Value, cluster, core, dns_cache, dns_cluster, dynamic_forward_proxy,
+        dynamic_forward_proxy_cluster, endpoint, pack, seconds,
+    },
 };
 
 use super::{assignment::by_locality, cluster::base};
 use crate::{
     bind::upstream_of::{Lookup, Named},
-    mesh::protocol::Protocol,
+    mesh::{endpoint::Locality, protocol::Protocol},
 };
 
 /// Names, each looked up again when its answer expires.
-pub(super) fn by_names(name: String, names: &[Named], lookup: Lookup) -> Cluster {
-    let endpoints = names.iter().map(|one| (&one.locality, one.weight, lb_endpoint(one)));
+pub(super) fn by_names(
+    name: String,
+    names: &[Named],
+    lookup: Lookup,
+    rank: &impl Fn(&Locality, &Name) -> Option<u32>,
+) -> Cluster {
+    let endpoints = names.iter().filter_map(|one| {
+        let rank = rank(&one.locality, &one.locality.sub_zone)?;
+        Some((rank, one.locality.clone(), one.weight, lb_endpoint(one)))
+    });
     let dns = DnsCluster {
         respect_dns_ttl: true,
         // For answers that say nothing of their age; Envoy's own five seconds are hard on a server.

@@ -43,7 +43,9 @@ pub(crate) struct SliceEndpoint {
     /// Answers requests, ready for new ones or not.
     pub(crate) serving: bool,
     pub(crate) terminating: bool,
-    pub(crate) zone: Option<Name>,
+    pub(crate) zone: Name,
+    /// Empty where nobody says.
+    pub(crate) node: Name,
 }
 
 /// Where an endpoint is, as far as anyone said.
@@ -116,6 +118,7 @@ fn lower_endpoint(endpoint: &kubernetes::Endpoint, namespace: &str) -> Option<Sl
         // The API: a serving that nobody says is what readiness says.
         serving: conditions.serving.or(conditions.ready).unwrap_or(true),
         terminating: conditions.terminating.unwrap_or(false),
-        zone: endpoint.zone.as_deref().map(Into::into),
+        zone: endpoint.zone.as_deref().unwrap_or_default().into(),
+        node: endpoint.node_name.as_deref().unwrap_or_default().into(),
     })
 }

@@ -22,6 +22,8 @@ pub(crate) const GATEWAY_NAME: &str = "gateway.networking.k8s.io/gateway-name";
 pub(crate) const MANAGED: &str = "gateway.istio.io/managed";
 /// On a Pod, `enabled`: ambient captures its traffic, so it is reached through a tunnel.
 pub(crate) const REDIRECTION: &str = "ambient.istio.io/redirection";
+/// On a Service or a ServiceEntry: which endpoints are preferred.
+pub(crate) const DISTRIBUTION: &str = "networking.istio.io/traffic-distribution";
 /// On a policy: it is to be tried out, not enforced.
 pub(crate) const DRY_RUN: &str = "istio.io/dry-run";
 

@@ -6,6 +6,7 @@ pub(crate) mod identity;
 pub(crate) mod labels;
 pub(crate) mod name;
 pub(crate) mod namespace;
+pub(crate) mod nearness;
 pub(crate) mod pattern;
 pub(crate) mod protocol;
 pub(crate) mod selector;

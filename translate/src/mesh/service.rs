@@ -10,6 +10,7 @@ use proto::{Kind, Name, ObjectRef, kubernetes};
 use super::{
     labels::{self, Asked},
     name::{ServiceKey, created},
+    nearness::Nearness,
     protocol::Protocol,
     selector::Selector,
     workload_entry::Listed,
@@ -36,6 +37,7 @@ pub(crate) struct Service {
     /// Ports that a waypoint can serve, by number.
     pub(crate) ports: Vec<ServicePort>,
     pub(crate) publish_not_ready: bool,
+    pub(crate) nearness: Nearness,
     pub(crate) exported: Exported,
     pub(crate) discovery: Discovery,
     pub(crate) problems: Vec<Problem>,
@@ -176,13 +178,12 @@ pub(crate) fn lower(key: &ServiceKey, object: &kubernetes::Service, settings: &S
             "a headless Service has no address of its own: its pods are dialled, so label them istio.io/use-waypoint",
         );
     }
-    // What a proxy is told is told to all proxies of the waypoint, wherever they run.
-    if spec.internal_traffic_policy.as_deref() == Some("Local") {
-        unsupported("internalTrafficPolicy", "behind a waypoint, endpoints of all nodes are used");
-    }
-    if spec.traffic_distribution.is_some() {
-        unsupported("trafficDistribution", "behind a waypoint, endpoints of all zones are used alike");
-    }
+    let nearness = Nearness::lower(
+        spec.internal_traffic_policy.as_deref(),
+        spec.traffic_distribution.as_deref(),
+        metadata,
+        &mut ports.problems,
+    );
     Service {
         declared_by: ObjectRef {
             kind: Kind::Service,
@@ -198,6 +199,7 @@ pub(crate) fn lower(key: &ServiceKey, object: &kubernetes::Service, settings: &S
         vips,
         ports: ports.value,
         publish_not_ready: spec.publish_not_ready_addresses.unwrap_or(false),
+        nearness,
         exported: Exported::All,
         discovery: Discovery::Slices,
         problems: ports.problems,

@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::{
     labels::Asked,
     name::{Key, ServiceKey, created},
+    nearness::Nearness,
     protocol::Protocol,
     selector::Selector,
     service::{Discovery, Entry, Exported, Resolution, Service, ServicePort, Sources},
@@ -63,6 +64,7 @@ pub(crate) fn lower(key: &Key, object: &mesh_api::ServiceEntry) -> ServiceEntry 
     let sources = lower_sources(&spec, &key.namespace, resolution, &mut problems);
     let exported = lower_export(&spec, &key.namespace, &mut problems);
     let addresses = lower_addresses(&spec, &mut problems);
+    let nearness = Nearness::of_annotation(metadata, &mut problems.0);
     let mut services = BTreeMap::new();
     for host in lower_hosts(&spec, resolution, &mut problems) {
         let vips = match &addresses {
@@ -83,6 +85,7 @@ pub(crate) fn lower(key: &Key, object: &mesh_api::ServiceEntry) -> ServiceEntry 
             vips,
             ports: ports.iter().map(|(port, _)| port.clone()).collect(),
             publish_not_ready: false,
+            nearness,
             exported: exported.clone(),
             discovery: Discovery::Entry(Entry {
                 resolution,

@@ -29,6 +29,8 @@ pub(crate) struct Workload {
     pub(crate) app: Name,
     pub(crate) version: Name,
     pub(crate) labels: BTreeMap<String, String>,
+    /// Where it runs.
+    pub(crate) node: Name,
     /// It takes requests, as far as anyone said, and is not about to go.
     pub(crate) ready: bool,
 }
@@ -89,6 +91,7 @@ pub(crate) fn lower(object: &kubernetes::Pod) -> Option<Workload> {
             .unwrap_or("latest")
             .into(),
         labels: metadata.labels.clone().unwrap_or_default(),
+        node: spec.node_name.as_deref().unwrap_or_default().into(),
         ready: metadata.deletion_timestamp.is_none()
             && !status
                 .conditions

@@ -8,7 +8,13 @@ use std::{
 };
 
 use futures::{Stream, StreamExt, stream};
-use proto::envoy::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
+use proto::{
+    Place,
+    envoy::{
+        core,
+        discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse},
+    },
+};
 use tokio::time::{self, Sleep};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status, Streaming};
@@ -120,6 +126,7 @@ impl Conversation {
         let node = request.node.take();
         if self.awaiting.is_some() {
             check_claim(node.as_ref(), &self.stream.group)?;
+            self.session.stand_at(place(node.as_ref()));
             self.awaiting = None;
         } else if node.is_some() && check_claim(node.as_ref(), &self.stream.group).is_err() {
             return Err(Status::invalid_argument("node has changed; a stream belongs to one client"));
@@ -136,6 +143,16 @@ impl Drop for Conversation {
         let reason = std::mem::take(&mut self.end);
         (self.observer)(&Observation::Gone { stream: Arc::clone(&self.stream), reason });
     }
+}
+
+/// Where a client says that it stands. A wrong word costs only itself: see [`Place`].
+fn place(node: Option<&core::Node>) -> Place {
+    let locality = node.and_then(|node| node.locality.as_ref());
+    locality.map_or_else(Place::default, |locality| Place {
+        region: locality.region.as_str().into(),
+        zone: locality.zone.as_str().into(),
+        sub_zone: locality.sub_zone.as_str().into(),
+    })
 }
 
 async fn elapsed(sleep: &mut Option<Pin<Box<Sleep>>>) {

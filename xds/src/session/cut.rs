@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use proto::{
-    Name, Resource,
-    envoy::{Any, discovery::Resource as WireResource},
-};
+use proto::{Name, Resource, envoy::discovery::Resource as WireResource};
+
+use super::position::Position;
 
 /// About how many bytes a response may have. What is in memory for a client that does not read is
 /// one response; what is larger in itself is sent alone.
@@ -34,7 +33,7 @@ impl Cut {
     /// Adds the item, or gives it back if it belongs in the next response.
     pub(super) fn add(&mut self, item: Item, alone: impl Fn(&Resource) -> bool) -> Result<(), Item> {
         let bytes = match &item {
-            Item::Set(resource) => resource.name.len() + resource.body.len() + RESOURCE_OVERHEAD,
+            Item::Set(resource) => resource.name.len() + resource.body.plain().len() + RESOURCE_OVERHEAD,
             Item::Remove(name) => name.len() + 2,
         };
         let empty = self.sets.is_empty() && self.removes.is_empty();
@@ -57,14 +56,11 @@ impl Cut {
     }
 }
 
-pub(super) fn on_the_wire(resource: &Resource) -> WireResource {
+pub(super) fn on_the_wire(resource: &Resource, position: &Position) -> WireResource {
     WireResource {
         name: resource.name.to_string(),
-        version: resource.version.to_string(),
-        resource: Some(Any {
-            type_url: resource.type_url.as_str().to_owned(),
-            value: resource.body.to_vec(),
-        }),
+        version: position.version(resource),
+        resource: Some(resource.to_any(position.place())),
         ..Default::default()
     }
 }

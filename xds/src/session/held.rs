@@ -125,7 +125,7 @@ mod tests {
     use crate::Snapshot;
 
     fn resource(name: &str, version: u64) -> Arc<Resource> {
-        let (type_url, body) = (TypeUrl::Cluster, bytes::Bytes::new());
+        let (type_url, body) = (TypeUrl::Cluster, proto::Body::default());
         Arc::new(Resource { type_url, name: name.into(), version: Version(version), wave: 0, body })
     }
 

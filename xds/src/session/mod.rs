@@ -19,6 +19,7 @@ mod ack;
 mod cut;
 mod held;
 mod outbox;
+mod position;
 mod subscription;
 
 use std::{
@@ -26,13 +27,14 @@ use std::{
     sync::Arc,
 };
 
-use proto::{Name, Resource, TypeUrl, Version, envoy::discovery::DeltaDiscoveryRequest};
+use proto::{Name, Place, Resource, TypeUrl, envoy::discovery::DeltaDiscoveryRequest};
 
 use self::{
     ack::Flights,
     cut::Item,
     held::{Held, State},
     outbox::Heading,
+    position::Position,
     subscription::{Subscription, WILDCARD},
 };
 use crate::{Observation, Quarantine, Snapshot, StreamId};
@@ -43,6 +45,7 @@ pub struct Session {
     stream: Arc<StreamId>,
     quarantine: Arc<Quarantine>,
     max_names: usize,
+    position: Position,
     latest: Option<Arc<Snapshot>>,
     channels: [Channel; TypeUrl::ALL.len()],
     /// What was asked for of types that we do not serve.
@@ -122,6 +125,7 @@ impl Session {
             stream,
             quarantine,
             max_names,
+            position: Position::default(),
             latest: None,
             channels: std::array::from_fn(|_| Channel::default()),
             unserved: BTreeMap::new(),
@@ -129,6 +133,11 @@ impl Session {
             restless: true,
             observations: Vec::new(),
         }
+    }
+
+    /// Says where the client stands, before its first request. A client that moves opens another stream.
+    pub fn stand_at(&mut self, place: Place) {
+        self.position = Position::new(place);
     }
 
     /// Takes in a request. It may acknowledge, subscribe and unsubscribe at once; the parts do not
@@ -211,8 +220,8 @@ impl Session {
         let claimed: Vec<(Name, State)> = claims
             .iter()
             .map(|(name, version)| {
-                let version = Version::parse(version).filter(|_| !warming);
-                (self.shared_name(type_url, name), version.map_or(State::Unknown, State::Version))
+                let state = if warming { State::Unknown } else { self.position.claimed(version) };
+                (self.shared_name(type_url, name), state)
             })
             .collect();
         let channel = &mut self.channels[type_url as usize];

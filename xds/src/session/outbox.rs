@@ -265,7 +265,7 @@ impl Session {
         }
         let response = DeltaDiscoveryResponse {
             system_version_info: latest.revision().to_string(),
-            resources: sets.iter().map(|resource| on_the_wire(resource)).collect(),
+            resources: sets.iter().map(|resource| on_the_wire(resource, &self.position)).collect(),
             type_url: type_url.as_str().to_owned(),
             removed_resources: removes.iter().map(ToString::to_string).collect(),
             nonce: self.nonce.to_string(),
