@@ -22,6 +22,8 @@ pub struct Certificates {
 
 struct Waypoint {
     service_account: Name,
+    /// Trust domains besides our own whose identities its proxies accept.
+    aliases: Vec<Name>,
     /// `None` until it could be issued.
     leaf: Option<Leaf>,
     /// What its proxies were given.
@@ -45,9 +47,10 @@ impl Certificates {
     /// The waypoint is to run: returns those of its secrets that its proxies were not given yet.
     /// If there is no certificate to be had, that is told and tried again by [`Certificates::renew`].
     pub fn want(&mut self, gateway: &Audience, plan: WaypointPlan, now: SystemTime) -> Vec<Arc<Resource>> {
-        let WaypointPlan { service_account } = plan;
+        let WaypointPlan { service_account, trust_domain_aliases } = plan;
         let waypoint = self.waypoints.entry(gateway.clone()).or_insert_with(|| Waypoint {
             service_account: Name::clone(&service_account),
+            aliases: Vec::new(),
             leaf: None,
             secrets: Vec::new(),
             failure: None,
@@ -56,7 +59,9 @@ impl Certificates {
             waypoint.service_account = service_account;
             waypoint.leaf = None;
         }
-        waypoint.refresh(gateway, &self.authority, &self.leaves, now)
+        waypoint.aliases = trust_domain_aliases;
+        let renewed = waypoint.refresh(gateway, &self.authority, &self.leaves, now);
+        if renewed.is_empty() { waypoint.republish(&self.authority) } else { renewed }
     }
 
     /// The waypoint is gone, and nobody shall have its certificate any more.
@@ -97,7 +102,6 @@ impl Waypoint {
         }
         match self.current(gateway, authority, leaves, now) {
             Ok(leaf) => {
-                let secrets = identity::secrets(&leaf, authority.root_pem());
                 info!(
                     group = %gateway,
                     identity = leaf.uris().first(),
@@ -106,7 +110,7 @@ impl Waypoint {
                 );
                 self.leaf = Some(leaf);
                 self.failure = None;
-                self.replace(secrets)
+                self.republish(authority)
             }
             Err(error) => {
                 let failure = error.to_string();
@@ -130,7 +134,10 @@ impl Waypoint {
         leaves.current(authority, gateway, &id, now)
     }
 
-    fn replace(&mut self, secrets: Vec<Resource>) -> Vec<Arc<Resource>> {
+    /// Makes the secrets anew from what there is; returns those that changed by it.
+    fn republish(&mut self, authority: &Authority) -> Vec<Arc<Resource>> {
+        let Some(leaf) = &self.leaf else { return Vec::new() };
+        let secrets = identity::secrets(leaf, authority.root_pem(), &self.aliases);
         let secrets: Vec<_> = secrets.into_iter().map(Arc::new).collect();
         let given = |secret: &&Arc<Resource>| {
             self.secrets.iter().any(|old| old.name == secret.name && old.version == secret.version)

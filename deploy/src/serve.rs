@@ -19,7 +19,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 use translate::{Mesh, Settings};
-use watch::{Complaint, DirectorySource, Severity, Source};
+use watch::{Complaint, DirectorySource, Severity, Source, Wanted};
 use xds::{Cache, Limits, Observer};
 
 use crate::{
@@ -53,6 +53,8 @@ type Ended = anyhow::Result<()>;
 /// Serves until `stop`. Returns before that only with the reason why serving cannot go on.
 pub async fn serve(options: Options, stop: CancellationToken) -> anyhow::Result<()> {
     let Options { directory, state, listen, settings, certificate_lifetime, ready_file } = options;
+    let wanted = Wanted::by_reference([settings.mesh_config()]);
+    let settings = adopting(settings, &directory, &wanted)?;
     let now = SystemTime::now();
     let authority = Authority::open(state.path(), &settings.trust_domain, now)?;
     let tokens = BearerTokens::new(TokenKey::open(state.path())?);
@@ -73,7 +75,7 @@ pub async fn serve(options: Options, stop: CancellationToken) -> anyhow::Result<
     let inbox =
         Inbox { updates, observations, renewal_period: Certificates::renewal_period(certificate_lifetime) };
     let event_loop = EventLoop::new(Mesh::new(settings), Arc::clone(&cache), certificates, ready);
-    let source = DirectorySource::new(directory).on_complaints(tell_complaints());
+    let source = DirectorySource::new(directory).wanting(wanted).on_complaints(tell_complaints());
     let observer: Observer = Arc::new(move |seen| {
         // The loop is gone only when everything is about to end.
         observation.send((seen.clone(), Instant::now())).ok();
@@ -112,6 +114,15 @@ pub async fn serve(options: Options, stop: CancellationToken) -> anyhow::Result<
         Ok(serving.await?)
     });
     tasks.join().await
+}
+
+/// The settings with what the mesh configuration says that holds for the life of a process. If it cannot
+/// be read now, nothing is served before it can, and then its status says what it takes.
+fn adopting(settings: Settings, directory: &Path, wanted: &Wanted) -> anyhow::Result<Settings> {
+    let (objects, _) = watch::read_directory(directory, wanted)?;
+    let settings = settings.adopting(&objects);
+    info!(trust_domain = %settings.trust_domain, mesh_config = %settings.mesh_config(), "the mesh");
+    Ok(settings)
 }
 
 fn write_address(path: &Path, address: SocketAddr) -> anyhow::Result<()> {

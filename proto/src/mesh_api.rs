@@ -43,3 +43,41 @@ pub struct WorkloadEntry {
     #[serde(default)]
     pub spec: Value,
 }
+
+/// A core `v1` ConfigMap that holds mesh configuration, as Istio's `istio` does. No other ConfigMap is read.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ConfigMap {
+    /// Standard metadata.
+    #[serde(default)]
+    pub metadata: ObjectMeta,
+    /// What it holds.
+    #[serde(default)]
+    pub data: MeshData,
+}
+
+/// The keys of that ConfigMap.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct MeshData {
+    /// The mesh configuration, which stands there as the text of a YAML document. A text that is none is
+    /// a manifest that cannot be read: whoever follows manifests keeps the last good one.
+    #[serde(default, deserialize_with = "document")]
+    pub mesh: Value,
+    /// For meshes of several networks; not read.
+    #[serde(default, rename = "meshNetworks")]
+    pub mesh_networks: Value,
+}
+
+/// As Istio reads it: YAML 1.1. What it says by aliases is bounded, as nine lines of them can mean a
+/// billion values.
+fn document<'de, D: serde::Deserializer<'de>>(text: D) -> Result<Value, D::Error> {
+    let options = serde_saphyr::options! {
+        alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: 200_000, max_replay_stack_depth: 16 },
+        legacy_octal_numbers: true,
+        with_snippet: false,
+    };
+    let text = String::deserialize(text)?;
+    let read = serde_saphyr::from_str_with_options::<Value>(&text, options);
+    read.map_err(|error| {
+        serde::de::Error::custom(format!("not a YAML document: {}", error.without_snippet()))
+    })
+}

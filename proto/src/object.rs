@@ -78,6 +78,7 @@ kinds! {
     Service(kubernetes::Service) = "" ["v1"] "services" true,
     EndpointSlice(kubernetes::EndpointSlice) = "discovery.k8s.io" ["v1"] "endpointslices" true,
     Pod(kubernetes::Pod) = "" ["v1"] "pods" true,
+    ConfigMap(mesh_api::ConfigMap) = "" ["v1"] "configmaps" true,
     Gateway(gateway::Gateway) = "gateway.networking.k8s.io" ["v1", "v1beta1"] "gateways" true,
     HTTPRoute(gateway::HttpRoute) = "gateway.networking.k8s.io" ["v1", "v1beta1"] "httproutes" true,
     GRPCRoute(gateway::GrpcRoute) = "gateway.networking.k8s.io" ["v1"] "grpcroutes" true,

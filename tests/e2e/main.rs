@@ -9,6 +9,7 @@ mod changes;
 mod corpus;
 mod demo;
 mod flips;
+mod mesh_config;
 mod places;
 mod routing;
 mod services;

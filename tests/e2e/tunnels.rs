@@ -142,6 +142,23 @@ fn concurrent_tunnels_of_two_identities_are_never_judged_as_each_other() -> Resu
 }
 
 #[test]
+fn a_request_without_a_tunnel_meets_no_route_around_the_policies() -> Result<()> {
+    lab::test(&shop(), async |lab| {
+        for (account, authority) in
+            [("wget", "web.shop:80"), ("curl", "web.shop:80"), ("wget", "reviews.shop:80")]
+        {
+            let caller = lab.client("default", account)?;
+            let address = lab.catalog.resolve(authority)?.address;
+            let request = http::Request::get(format!("https://{address}/")).body(())?;
+            let status = caller.connection(GATEWAY).await?.request(request).await?;
+            ensure!(status == 403, "{account} asked {authority} without a tunnel and got {status}");
+        }
+        assert_eq!(lab.backend("shop/web-1", 8080)?.seen().requests, 0);
+        Ok(())
+    })
+}
+
+#[test]
 fn a_tunnel_to_an_address_that_is_no_service_is_not_found() -> Result<()> {
     lab::test(&shop(), async |lab| {
         let curl = lab.client("default", "curl")?;

@@ -1,7 +1,7 @@
 //! The way from the waypoint to the pod.
 
 use anyhow::{Context, Result};
-use tests::{lab, lab::waypoint_identity};
+use tests::{identity::spiffe, lab, lab::waypoint_identity};
 
 use crate::shop::{GATEWAY, shop};
 
@@ -28,7 +28,7 @@ fn a_captured_pod_is_reached_through_a_tunnel_under_the_identity_of_the_waypoint
 fn a_pod_that_shows_the_certificate_of_another_gets_no_request() -> Result<()> {
     let mut setup = shop();
     // Even that of another pod of the mesh: the identity is pinned per endpoint.
-    setup.impostors.insert("shop/stock-1".to_owned(), ("shop".to_owned(), "web".to_owned()));
+    setup.impostors.insert("shop/stock-1".to_owned(), spiffe("shop", "web"));
     lab::test(&setup, async |lab| {
         let curl = lab.client("default", "curl")?;
         assert_eq!(curl.get("stock.shop/").status().await?, 503);

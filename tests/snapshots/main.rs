@@ -49,7 +49,7 @@ fn story(case: &Case) -> String {
     let mut told = format!("{}\n", case.claim);
     for step in &case.steps {
         let commit = mesh.commit(step.changes());
-        let moved = render::commit(&commit, case.name == "infrastructure");
+        let moved = render::commit(&commit, case.name == "infrastructure", case.folder == "mesh");
         told.extend(["\n== ", &step.name, "\n", &moved]);
     }
     told

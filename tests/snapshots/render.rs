@@ -10,7 +10,9 @@ use translate::{
 };
 
 /// Resources by waypoint, then statuses. What every waypoint has is shown `whole` in one case only.
-pub(crate) fn commit(commit: &Commit, whole: bool) -> String {
+///
+/// How the listeners of a waypoint choose among their chains is shown where it `chooses` the claim.
+pub(crate) fn commit(commit: &Commit, whole: bool, chooses: bool) -> String {
     let mut out = String::new();
     for (audience, delta) in &commit.resources {
         let _ = writeln!(out, "waypoint {audience}");
@@ -23,6 +25,8 @@ pub(crate) fn commit(commit: &Commit, whole: bool) -> String {
                     let _ = writeln!(out, "    read at {region}/{zone}/{sub_zone}");
                     indented(&mut out, &yaml(resource, place), 6);
                 }
+            } else if let Some(matcher) = matcher(resource).filter(|_| chooses) {
+                indented(&mut out, &matcher, 6);
             }
         }
         for (type_url, name) in &delta.removed {
@@ -67,6 +71,13 @@ fn yaml(resource: &Resource, place: &Place) -> String {
     let json: Value =
         render_any(&resource.to_any(place)).unwrap_or_else(|error| panic!("{resource:?}: {error}"));
     serde_saphyr::to_string(&json).unwrap()
+}
+
+/// How a listener chooses among its chains, which is all of it that the mesh changes.
+fn matcher(resource: &Resource) -> Option<String> {
+    let mut json: Value = render_any(&resource.to_any(&Place::default())).ok()?;
+    let matcher = json.get_mut("filter_chain_matcher")?.take();
+    Some(serde_saphyr::to_string(&serde_json::json!({ "filter_chain_matcher": matcher })).unwrap())
 }
 
 fn indented(out: &mut String, text: &str, by: usize) {

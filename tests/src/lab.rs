@@ -37,8 +37,8 @@ pub struct Setup {
     pub bootstrap: Vec<String>,
     /// An Envoy to use instead of what [`envoy_binary::find`] finds.
     pub envoy: Option<PathBuf>,
-    /// Captured pods, as `namespace/name`, that show the certificate of another namespace and service account.
-    pub impostors: BTreeMap<String, (String, String)>,
+    /// Captured pods, as `namespace/name`, that show a certificate with another SPIFFE identity.
+    pub impostors: BTreeMap<String, String>,
 }
 
 /// A running mesh. Everything in it ends when it is dropped; the order of the fields is the order of that.
@@ -154,11 +154,10 @@ impl Lab {
             backends.insert(port, Backend::start(&pod.name, protocol, address).await?);
         }
         if pod.captured {
-            let (namespace, account) = match setup.impostors.get(key) {
-                Some((namespace, account)) => (namespace.as_str(), account.as_str()),
-                None => (pod.namespace.as_str(), pod.account.as_str()),
+            let identity = match setup.impostors.get(key) {
+                Some(uri) => self.authority.mint(&[uri])?,
+                None => self.authority.workload(&pod.namespace, &pod.account)?,
             };
-            let identity = self.authority.workload(namespace, account)?;
             let ports = backends.iter().map(|(port, backend)| (*port, backend.address)).collect();
             let server = hbone::Server::start(pod.address, &identity, &self.authority, ports).await?;
             self.ztunnels.insert(key.to_owned(), server);

@@ -39,6 +39,8 @@ pub struct Revision(pub u64);
 pub struct WaypointPlan {
     /// The service account whose identity its proxies carry.
     pub service_account: Name,
+    /// The trust domains besides our own whose identities its proxies accept.
+    pub trust_domain_aliases: Vec<Name>,
 }
 
 /// Everything that one commit changed, and nothing else.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use proto::{Kind, Object, ObjectRef};
+use proto::{Kind, Name, Object, ObjectRef};
 
 use crate::{
     change::Change,
@@ -10,6 +10,7 @@ use crate::{
     mesh::{
         endpoint::{self, Slice},
         grant::{self, Grant},
+        mesh_config::{self, MeshConfig, Normalization, RootNamespace, Said, Trust},
         name::{Key, Origin, ServiceKey},
         namespace::{self, Namespace},
         service::{self, Service},
@@ -23,8 +24,11 @@ use crate::{
     settings::Settings,
 };
 
-#[derive(Default)]
 pub(crate) struct Inputs {
+    pub(crate) mesh_config: Table<Said>,
+    pub(crate) trust: Table<Trust>,
+    pub(crate) root: Table<RootNamespace>,
+    pub(crate) normalization: Table<Normalization>,
     pub(crate) namespaces: Table<Namespace>,
     /// Services, and the hosts of the entries that have them.
     pub(crate) services: Table<Service>,
@@ -39,6 +43,44 @@ pub(crate) struct Inputs {
 }
 
 impl Inputs {
+    /// Nothing but the mesh configuration that holds until there is one.
+    pub(crate) fn new(settings: &Settings) -> Self {
+        let mut inputs = Self {
+            mesh_config: Table::default(),
+            trust: Table::default(),
+            root: Table::default(),
+            normalization: Table::default(),
+            namespaces: Table::default(),
+            services: Table::default(),
+            entries: Table::default(),
+            workload_entries: Table::default(),
+            slices: Table::default(),
+            workloads: Table::default(),
+            waypoints: Table::default(),
+            routes: Table::default(),
+            grants: Table::default(),
+            authorizations: Table::default(),
+        };
+        inputs.configure(None, settings, &mut Touched::default());
+        inputs
+    }
+
+    /// The trust domains besides our own.
+    pub(crate) fn aliases(&self, reads: &Reads) -> &[Name] {
+        self.trust.get(reads, &()).map(|trust| trust.aliases.as_slice()).unwrap_or_default()
+    }
+
+    /// Puts the mesh configuration in force, or none.
+    fn configure(&mut self, config: Option<MeshConfig>, settings: &Settings, touched: &mut Touched) {
+        let said = config.is_some();
+        let MeshConfig { trust, root, normalization, said: what } =
+            config.unwrap_or_else(|| MeshConfig::absent(settings));
+        self.trust.set(touched, (), Some(trust));
+        self.root.set(touched, (), Some(root));
+        self.normalization.set(touched, (), Some(normalization));
+        self.mesh_config.set(touched, (), said.then_some(what));
+    }
+
     /// Lowers what changed into the tables. Of several changes of one object the last counts.
     pub(crate) fn apply(
         &mut self,
@@ -56,7 +98,7 @@ impl Inputs {
             contested.extend(self.hosts(&reference, settings));
             match change {
                 Change::Set(object) => self.set(&object, settings, touched),
-                Change::Remove(reference) => self.remove(&reference, touched),
+                Change::Remove(reference) => self.remove(&reference, settings, touched),
             }
             contested.extend(self.hosts(&reference, settings));
         }
@@ -80,6 +122,7 @@ impl Inputs {
             Kind::Namespace
             | Kind::EndpointSlice
             | Kind::Pod
+            | Kind::ConfigMap
             | Kind::Gateway
             | Kind::HTTPRoute
             | Kind::GRPCRoute
@@ -106,6 +149,10 @@ impl Inputs {
 
     fn begin(&mut self) {
         let Self {
+            mesh_config,
+            trust,
+            root,
+            normalization,
             namespaces,
             services,
             entries,
@@ -117,6 +164,10 @@ impl Inputs {
             grants,
             authorizations,
         } = self;
+        mesh_config.begin();
+        trust.begin();
+        root.begin();
+        normalization.begin();
         namespaces.begin();
         services.begin();
         entries.begin();
@@ -150,6 +201,11 @@ impl Inputs {
             }
             Object::EndpointSlice(object) => self.slices.set(touched, key, endpoint::lower(object)),
             Object::Pod(object) => self.workloads.set(touched, key, workload::lower(object)),
+            Object::ConfigMap(object) => {
+                if reference == settings.mesh_config() {
+                    self.configure(Some(mesh_config::lower(object, settings)), settings, touched);
+                }
+            }
             Object::Gateway(object) => self.waypoints.set(touched, key, waypoint::lower(object)),
             Object::HTTPRoute(object) => self.routes.set(touched, reference, Some(http::lower(object))),
             Object::GRPCRoute(object) => self.routes.set(touched, reference, Some(grpc::lower(object))),
@@ -157,12 +213,12 @@ impl Inputs {
             Object::TLSRoute(object) => self.routes.set(touched, reference, Some(tls::lower(object))),
             Object::ReferenceGrant(object) => self.grants.set(touched, key, Some(grant::lower(object))),
             Object::AuthorizationPolicy(object) => {
-                self.authorizations.set(touched, key, Some(authorization::lower(object, settings)));
+                self.authorizations.set(touched, key, Some(authorization::lower(object)));
             }
         }
     }
 
-    fn remove(&mut self, reference: &ObjectRef, touched: &mut Touched) {
+    fn remove(&mut self, reference: &ObjectRef, settings: &Settings, touched: &mut Touched) {
         let key = Key::of(reference);
         match reference.kind {
             Kind::Namespace => self.namespaces.set(touched, reference.name.clone(), None),
@@ -171,6 +227,11 @@ impl Inputs {
             Kind::WorkloadEntry => self.workload_entries.set(touched, key, None),
             Kind::EndpointSlice => self.slices.set(touched, key, None),
             Kind::Pod => self.workloads.set(touched, key, None),
+            Kind::ConfigMap => {
+                if *reference == settings.mesh_config() {
+                    self.configure(None, settings, touched);
+                }
+            }
             Kind::Gateway => self.waypoints.set(touched, key, None),
             Kind::HTTPRoute | Kind::GRPCRoute | Kind::TCPRoute | Kind::TLSRoute => {
                 self.routes.set(touched, reference.clone(), None);

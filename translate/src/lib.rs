@@ -33,11 +33,11 @@ use std::collections::BTreeMap;
 
 pub use change::{Audience, Change, Commit, Revision, WaypointPlan};
 pub use problem::{FieldPath, Lowered, Problem, Reason};
-pub use settings::{Bind, Settings};
+pub use settings::{Bind, Pinned, Settings};
 
 use crate::{
     bindings::Bindings,
-    derive::{Derived, Touched},
+    derive::{Derived, Reads, Touched},
     inputs::Inputs,
     resources::Resources,
     status::Status,
@@ -57,8 +57,8 @@ impl Mesh {
     /// An empty mesh.
     pub fn new(settings: Settings) -> Self {
         Self {
+            inputs: Inputs::new(&settings),
             settings,
-            inputs: Inputs::default(),
             bindings: Bindings::default(),
             resources: Resources::default(),
             statuses: Derived::default(),
@@ -79,7 +79,7 @@ impl Mesh {
         bindings.update(&mut touched, inputs); // bind
         let bindings = &*bindings;
         resources.update(&mut touched, inputs, bindings, settings); // emit
-        status::update(statuses, &mut touched, inputs, bindings);
+        status::update(statuses, &mut touched, inputs, bindings, settings);
 
         revision.0 += 1;
         Commit {
@@ -105,12 +105,17 @@ fn moved_statuses(statuses: &Derived<Status>) -> BTreeMap<proto::ObjectRef, Opti
 
 /// A waypoint's proxies run under the service account of its name, as Istio has it.
 fn moved_waypoints(inputs: &Inputs) -> BTreeMap<Audience, Option<WaypointPlan>> {
-    let changed = inputs.waypoints.changed().iter();
+    let every = inputs.waypoints.untracked().keys().filter(|_| !inputs.trust.changed().is_empty());
+    let changed = inputs.waypoints.changed().iter().chain(every);
     changed
         .map(|key| {
             let audience = Audience { namespace: key.namespace.clone(), name: key.name.clone() };
             let exists = inputs.waypoints.untracked().contains_key(key);
-            (audience, exists.then(|| WaypointPlan { service_account: key.name.clone() }))
+            let plan = exists.then(|| WaypointPlan {
+                service_account: key.name.clone(),
+                trust_domain_aliases: inputs.aliases(&Reads::default()).to_vec(),
+            });
+            (audience, plan)
         })
         .collect()
 }

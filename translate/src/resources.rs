@@ -19,7 +19,7 @@ use crate::{
     envoy::{
         assignment::{Assignment, SniffedAssignment},
         cluster::{ServiceCluster, SniffedCluster},
-        infrastructure::{self, Infrastructure},
+        infrastructure::{self, Infrastructure, InnerListeners},
         route_config::PortConfig,
         scope::Scope,
     },
@@ -34,6 +34,7 @@ use crate::{
 #[derive(Default)]
 pub(crate) struct Resources {
     infrastructure: Derived<Infrastructure>,
+    inner_listeners: Derived<InnerListeners>,
     configs: Derived<PortConfig>,
     clusters: Derived<ServiceCluster>,
     endpoints_of: Derived<EndpointsOf>,
@@ -51,27 +52,32 @@ impl Resources {
         bindings: &Bindings,
         settings: &Settings,
     ) {
-        let Self { infrastructure, configs, clusters, endpoints_of, assignments, scopes, .. } = self;
+        let Self {
+            infrastructure,
+            inner_listeners,
+            configs,
+            clusters,
+            endpoints_of,
+            assignments,
+            scopes,
+            ..
+        } = self;
         let Bindings { waypoint_of, routes_of, policies_of, .. } = bindings;
         let addressed = bindings.addressed(inputs);
 
-        infrastructure.update(
-            touched,
-            inputs.waypoints.changed().iter().cloned(),
-            |waypoint| inputs.waypoints.untracked().contains_key(waypoint),
-            |reads, waypoint| {
-                let waypoint = inputs.waypoints.get(reads, waypoint)?;
-                Some(Infrastructure::of(waypoint, settings))
-            },
-        );
+        update_listeners(infrastructure, inner_listeners, touched, inputs, settings);
 
         configs.update(
             touched,
             routes_of.changed().iter().cloned(),
             |key| routes_of.untracked().contains_key(key),
             |reads, key| {
+                let routes = Arc::clone(routes_of.get(reads, key)?);
+                // Only what tells namespaces of callers apart depends on how they may be named.
+                let aliases = if routes.consumers.is_empty() { &[] } else { inputs.aliases(reads) };
                 Some(PortConfig {
-                    routes: Arc::clone(routes_of.get(reads, key)?),
+                    aliases: aliases.to_vec(),
+                    routes,
                     policies: Arc::clone(
                         policies_of.get(reads, &(key.waypoint.clone(), key.service.clone()))?,
                     ),
@@ -119,8 +125,10 @@ impl Resources {
                     return None;
                 }
                 let endpoints = endpoints_of.get(reads, &(key.service.clone(), key.port))?;
+                // Only who has to prove an identity depends on how it may be named.
+                let aliases = if endpoints.verified() { inputs.aliases(reads) } else { &[] };
                 let keeps = routes_of.count(reads, &routes_of::Bucket::Keeps(key.clone())) > 0;
-                Some(Assignment::of(endpoints, keeps))
+                Some(Assignment::of(endpoints, keeps, aliases))
             },
         );
 
@@ -131,11 +139,11 @@ impl Resources {
             |key| is_dialled(addressed, waypoint_of, key),
             |reads, key| scope(reads, addressed, waypoint_of, key),
         );
-        self.update_sniffed(touched, bindings);
+        self.update_sniffed(touched, inputs, bindings);
     }
 
     /// For the ports that do not say what they speak: where what is not HTTP goes.
-    fn update_sniffed(&mut self, touched: &mut Touched, bindings: &Bindings) {
+    fn update_sniffed(&mut self, touched: &mut Touched, inputs: &Inputs, bindings: &Bindings) {
         let Self { clusters, scopes, endpoints_of, sniffed, sniffed_assignments, .. } = self;
         let Bindings { routes_of, policies_of, .. } = bindings;
         sniffed.update(
@@ -168,7 +176,8 @@ impl Resources {
                     return None;
                 }
                 let endpoints = endpoints_of.get(reads, &(port.service, port.port))?;
-                Some(SniffedAssignment(Assignment::of(endpoints, false)))
+                let aliases = if endpoints.verified() { inputs.aliases(reads) } else { &[] };
+                Some(SniffedAssignment(Assignment::of(endpoints, false, aliases)))
             },
         );
     }
@@ -177,6 +186,7 @@ impl Resources {
     pub(crate) fn moved(&self, settings: &Settings) -> BTreeMap<Audience, Delta> {
         let Self {
             infrastructure,
+            inner_listeners,
             configs,
             clusters,
             endpoints_of: _,
@@ -196,6 +206,18 @@ impl Resources {
                 None => delta.removed.extend(infrastructure::NAMES.map(|(kind, name)| (kind, name.into()))),
             }
         }
+        for waypoint in inner_listeners.changed() {
+            let delta = moved.delta(waypoint);
+            match inner_listeners.untracked().get(waypoint) {
+                Some(row) => {
+                    let version = emit::version(&**row, waypoint, settings);
+                    delta.set.extend(infrastructure::emit_inner(row, version).into_iter().map(Arc::new));
+                }
+                None => {
+                    delta.removed.extend(infrastructure::INNER_NAMES.map(|(kind, name)| (kind, name.into())));
+                }
+            }
+        }
         moved.add(clusters);
         moved.add(sniffed);
         moved.add(assignments);
@@ -209,6 +231,7 @@ impl Resources {
     pub(crate) fn computed(&self) -> usize {
         let Self {
             infrastructure,
+            inner_listeners,
             configs,
             clusters,
             endpoints_of,
@@ -218,6 +241,7 @@ impl Resources {
             sniffed_assignments,
         } = self;
         infrastructure.computed()
+            + inner_listeners.computed()
             + configs.computed()
             + clusters.computed()
             + endpoints_of.computed()
@@ -226,6 +250,34 @@ impl Resources {
             + sniffed.computed()
             + sniffed_assignments.computed()
     }
+}
+
+/// What every waypoint has.
+fn update_listeners(
+    infrastructure: &mut Derived<Infrastructure>,
+    inner_listeners: &mut Derived<InnerListeners>,
+    touched: &mut Touched,
+    inputs: &Inputs,
+    settings: &Settings,
+) {
+    infrastructure.update(
+        touched,
+        inputs.waypoints.changed().iter().cloned(),
+        |waypoint| inputs.waypoints.untracked().contains_key(waypoint),
+        |reads, waypoint| {
+            let waypoint = inputs.waypoints.get(reads, waypoint)?;
+            Some(Infrastructure::of(waypoint, settings))
+        },
+    );
+    inner_listeners.update(
+        touched,
+        inputs.waypoints.changed().iter().cloned(),
+        |waypoint| inputs.waypoints.untracked().contains_key(waypoint),
+        |reads, waypoint| {
+            inputs.waypoints.get(reads, waypoint)?;
+            Some(InnerListeners { normalization: **inputs.normalization.get(reads, &())? })
+        },
+    );
 }
 
 struct Moved<'s> {

@@ -1,6 +1,10 @@
 //! What an operator may set. Fixed for the life of a process, so no derivation has to record reading it.
+//!
+//! What Istio's mesh configuration says and may change while we run is an input: `mesh::mesh_config`.
 
-use proto::Name;
+use proto::{Kind, Name, Object, ObjectRef};
+
+use crate::mesh::mesh_config;
 
 /// Where the proxies of a waypoint listen for tunnels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,6 +16,15 @@ pub enum Bind {
     GatewayAddress,
 }
 
+/// Which settings somebody gave: those hold whatever the mesh configuration says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pinned {
+    /// [`Settings::trust_domain`].
+    pub trust_domain: bool,
+    /// [`Settings::root_namespace`].
+    pub root_namespace: bool,
+}
+
 /// The settings of a mesh.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -19,8 +32,13 @@ pub struct Settings {
     pub trust_domain: Name,
     /// The DNS suffix of Services, as in `web.default.svc.cluster.local`.
     pub cluster_domain: Name,
-    /// The namespace whose policies may govern a whole class of waypoints.
+    /// The namespace of the mesh configuration. Its policies may govern a whole class of waypoints,
+    /// unless the mesh configuration names another one for that.
     pub root_namespace: Name,
+    /// Which mesh configuration is ours, where a mesh has several.
+    pub revision: Option<Name>,
+    /// What of it the mesh configuration must not change.
+    pub pinned: Pinned,
     /// Where proxies listen.
     pub bind: Bind,
 }
@@ -31,7 +49,38 @@ impl Default for Settings {
             trust_domain: "cluster.local".into(),
             cluster_domain: "cluster.local".into(),
             root_namespace: "istio-system".into(),
+            revision: None,
+            pinned: Pinned::default(),
             bind: Bind::Everywhere,
         }
+    }
+}
+
+impl Settings {
+    /// The object that holds the mesh configuration; no other ConfigMap is read.
+    pub fn mesh_config(&self) -> ObjectRef {
+        ObjectRef {
+            kind: Kind::ConfigMap,
+            namespace: self.root_namespace.clone(),
+            name: self
+                .revision
+                .as_ref()
+                .map_or_else(|| "istio".into(), |name| format!("istio-{name}").into()),
+        }
+    }
+
+    /// Takes from the mesh configuration among `objects` what holds for the life of a process: the
+    /// trust domain, unless somebody gave another one.
+    #[must_use]
+    pub fn adopting<'o>(mut self, objects: impl IntoIterator<Item = &'o Object>) -> Self {
+        let ours = self.mesh_config();
+        let ours = objects.into_iter().find(|object| object.reference() == ours);
+        let asked = ours.and_then(|object| {
+            if let Object::ConfigMap(config) = object { mesh_config::trust_domain(config) } else { None }
+        });
+        if let Some(asked) = asked.filter(|_| !self.pinned.trust_domain) {
+            self.trust_domain = asked;
+        }
+        self
     }
 }

@@ -9,6 +9,7 @@ use crate::{
     complaint::{Complaint, Severity, Spot},
     manifest::{Document, SyntaxError},
     trim::trim,
+    wanted::Wanted,
 };
 
 /// An object and the document that it comes from.
@@ -66,11 +67,11 @@ impl Broken {
 }
 
 impl Contents {
-    /// Reads the objects of `documents`, which come from `file`.
-    pub(crate) fn read(file: &Path, documents: Vec<Document>) -> Self {
+    /// Reads the objects of `documents`, which come from `file`, as far as they are `wanted`.
+    pub(crate) fn read(file: &Path, documents: Vec<Document>, wanted: &Wanted) -> Self {
         let mut contents = Self::default();
         for Document { number, content } in documents {
-            let mut place = Place { contents: &mut contents, file, document: number };
+            let mut place = Place { contents: &mut contents, file, document: number, wanted };
             match content {
                 Ok(value) => place.read(value, ""),
                 Err(error) => place.refuse_syntax(error),
@@ -85,6 +86,7 @@ struct Place<'a> {
     contents: &'a mut Contents,
     file: &'a Path,
     document: NonZeroUsize,
+    wanted: &'a Wanted,
 }
 
 impl Place<'_> {
@@ -99,6 +101,10 @@ impl Place<'_> {
         }
         // Taken before the value is consumed, so that a document that cannot be read still has a name.
         let claimed = ObjectRef::of_manifest(&value);
+        // What is nobody's to read is nobody's to complain of either.
+        if claimed.as_ref().is_some_and(|object| !self.wanted.wants(object)) {
+            return;
+        }
         match Object::decode(value) {
             Ok(decoded) => self.accept(decoded, path),
             Err(error) => self.refuse(error, claimed, path),

@@ -26,6 +26,7 @@ use crate::{
     diff::Held,
     manifest,
     tree::{Scan, Tree},
+    wanted::Wanted,
 };
 
 /// How often everything is looked at although no change was told: links to files elsewhere, network
@@ -48,6 +49,7 @@ type Observer = Arc<dyn Fn(&[Complaint]) + Send + Sync>;
 #[derive(Clone)]
 pub struct DirectorySource {
     root: PathBuf,
+    wanted: Wanted,
     observer: Observer,
     poll: Duration,
 }
@@ -79,7 +81,14 @@ pub struct ReadError {
 impl DirectorySource {
     /// A source that reads the directory `root`.
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into(), observer: Arc::new(|_| {}), poll: POLL }
+        Self { root: root.into(), wanted: Wanted::default(), observer: Arc::new(|_| {}), poll: POLL }
+    }
+
+    /// Reads these too of the kinds that are read by reference only.
+    #[must_use]
+    pub fn wanting(mut self, wanted: Wanted) -> Self {
+        self.wanted = wanted;
+        self
     }
 
     /// Calls `observer` with everything that is wrong, each time that this changes, before the
@@ -104,10 +113,13 @@ impl fmt::Debug for DirectorySource {
     }
 }
 
-/// Reads the directory `root` once: its objects, ordered by name, and what is wrong with it, ordered by
-/// file.
-pub fn read_directory(root: impl AsRef<Path>) -> Result<(Vec<Object>, Vec<Complaint>), ReadError> {
-    let mut directory = Directory::new(root.as_ref().to_owned());
+/// Reads the directory `root` once: the objects in it that are `wanted`, ordered by name, and what is
+/// wrong with it, ordered by file.
+pub fn read_directory(
+    root: impl AsRef<Path>,
+    wanted: &Wanted,
+) -> Result<(Vec<Object>, Vec<Complaint>), ReadError> {
+    let mut directory = Directory::new(root.as_ref().to_owned(), wanted.clone());
     directory.refresh(SystemTime::now()).map_err(|source| directory.unreadable(source))?;
     let (objects, complaints) = directory.catalog.survey();
     Ok((objects.into_values().collect(), complaints))
@@ -117,9 +129,9 @@ impl Source for DirectorySource {
     type Error = DirectoryError;
 
     async fn run(self, updates: Sender<Update>) -> Result<Infallible, DirectoryError> {
-        let Self { root, observer, poll } = self;
+        let Self { root, wanted, observer, poll } = self;
         let bell = Arc::new(Notify::new());
-        let mut follower = Follower::new(Directory::new(root), Alarm::new(Arc::clone(&bell)));
+        let mut follower = Follower::new(Directory::new(root, wanted), Alarm::new(Arc::clone(&bell)));
         let mut complaints = Vec::new();
         let mut ready = false;
         loop {
@@ -165,12 +177,13 @@ async fn settle(bell: &Notify) {
 #[derive(Debug)]
 struct Directory {
     tree: Tree,
+    wanted: Wanted,
     catalog: Catalog,
 }
 
 impl Directory {
-    fn new(root: PathBuf) -> Self {
-        Self { tree: Tree::new(root), catalog: Catalog::default() }
+    fn new(root: PathBuf, wanted: Wanted) -> Self {
+        Self { tree: Tree::new(root), wanted, catalog: Catalog::default() }
     }
 
     /// Brings the catalog up to date with the files. Fails only if the root cannot be listed; what was
@@ -179,7 +192,7 @@ impl Directory {
         let mut scan = self.tree.scan(now)?;
         self.catalog.retain(&scan.present);
         for (file, syntax, text) in scan.texts.drain(..) {
-            self.catalog.put(&file, Contents::read(&file, manifest::read(&text, syntax)));
+            self.catalog.put(&file, Contents::read(&file, manifest::read(&text, syntax), &self.wanted));
         }
         for (path, why) in scan.unreadable.drain(..) {
             self.catalog.keep(&path, why);

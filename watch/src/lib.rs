@@ -18,6 +18,7 @@ mod directory;
 mod manifest;
 mod tree;
 mod trim;
+mod wanted;
 
 use std::{convert::Infallible, future::Future};
 
@@ -28,6 +29,7 @@ pub use complaint::{Complaint, Severity, Spot};
 pub use diff::Held;
 pub use directory::{DirectoryError, DirectorySource, ReadError, read_directory};
 pub use trim::trim;
+pub use wanted::Wanted;
 
 /// How a source speaks. Everything that exists is sent first; then `Ready`, once; then changes.
 #[derive(Clone, Debug, PartialEq)]

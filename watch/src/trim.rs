@@ -37,6 +37,12 @@ pub fn trim(object: Object) -> Object {
             trim_targets(&mut slice);
             Object::EndpointSlice(Arc::new(slice))
         }
+        Object::ConfigMap(config) => {
+            let mut config = Arc::unwrap_or_clone(config);
+            trim_metadata(&mut config.metadata);
+            config.data.mesh_networks = Value::Null;
+            Object::ConfigMap(Arc::new(config))
+        }
         Object::Pod(pod) => Object::Pod(Arc::new(trim_pod(Arc::unwrap_or_clone(pod)))),
         // The statuses of the kinds below are written by us. Keeping them would make each write of
         // ours a change that we then react to.

@@ -4,7 +4,7 @@
 use std::{fs, os::unix::fs::symlink, path::Path};
 
 use tempfile::{TempDir, tempdir};
-use watch::{Severity, read_directory};
+use watch::{Severity, Wanted, read_directory};
 
 fn directory(files: &[(&str, &str)]) -> TempDir {
     let root = tempdir().unwrap();
@@ -18,7 +18,7 @@ fn directory(files: &[(&str, &str)]) -> TempDir {
 
 /// The objects and the complaints, printed, with the directory's name taken out.
 fn read(root: &Path) -> (Vec<String>, Vec<String>) {
-    let (objects, complaints) = read_directory(root).unwrap();
+    let (objects, complaints) = read_directory(root, &Wanted::default()).unwrap();
     let prefix = format!("{}/", root.display());
     let print = |complaint: &watch::Complaint| {
         let severity = if complaint.severity == Severity::Error { "error" } else { "warning" };
@@ -69,10 +69,10 @@ fn documents_lists_json_and_subdirectories_are_read() {
 #[test]
 fn a_missing_directory_is_an_error_that_says_what_to_do() {
     let root = tempdir().unwrap();
-    let error = read_directory(root.path().join("nowhere")).unwrap_err().to_string();
+    let error = read_directory(root.path().join("nowhere"), &Wanted::default()).unwrap_err().to_string();
     assert!(error.contains("nowhere") && error.contains("create it"), "{error}");
     fs::write(root.path().join("file"), "").unwrap();
-    read_directory(root.path().join("file")).unwrap_err();
+    read_directory(root.path().join("file"), &Wanted::default()).unwrap_err();
 }
 
 #[test]
@@ -185,7 +185,7 @@ fn the_first_of_two_objects_with_one_name_wins_whatever_was_written_first() {
     for order in [["a/x.yaml", "b.yaml"], ["b.yaml", "a/x.yaml"]] {
         let files = order.map(|name| (name, labelled(if name == "b.yaml" { "b" } else { "a" })));
         let root = directory(&files.each_ref().map(|(name, text)| (*name, text.as_str())));
-        let (objects, complaints) = read_directory(root.path()).unwrap();
+        let (objects, complaints) = read_directory(root.path(), &Wanted::default()).unwrap();
         let labels = objects[0].metadata().labels.clone().unwrap_or_default();
         assert_eq!(labels["from"], "a");
         let complaint = complaints[0].to_string();
@@ -234,4 +234,31 @@ fn a_file_with_two_paths_is_read_once_and_a_link_upwards_ends() {
     symlink("real", root.path().join("again")).unwrap();
     fs::hard_link(root.path().join("real/a.yaml"), root.path().join("hard.yaml")).unwrap();
     assert_eq!(read(root.path()), (vec!["Namespace a".to_owned()], vec![]));
+}
+
+#[test]
+fn of_config_maps_only_the_one_that_is_wanted_is_read_or_complained_of() {
+    let root = tempdir().unwrap();
+    let config = |name: &str, mesh: &str| {
+        format!(
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}, namespace: istio-system}}\ndata: {{mesh: {mesh:?}}}\n---\n"
+        )
+    };
+    let both = config("istio", "trustDomain: a") + &config("other", "a: [") + &config("other", "a: [");
+    fs::write(root.path().join("config.yaml"), both).unwrap();
+    let ours = proto::ObjectRef {
+        kind: proto::Kind::ConfigMap,
+        namespace: "istio-system".into(),
+        name: "istio".into(),
+    };
+    let wanted = Wanted::by_reference([ours.clone()]);
+    let (objects, complaints) = read_directory(root.path(), &wanted).unwrap();
+    assert_eq!(objects.iter().map(proto::Object::reference).collect::<Vec<_>>(), [ours]);
+    assert_eq!(complaints, []);
+
+    fs::write(root.path().join("config.yaml"), config("istio", "a: [1")).unwrap();
+    let (objects, complaints) = read_directory(root.path(), &wanted).unwrap();
+    assert!(objects.is_empty());
+    let told = complaints.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert!(matches!(told.as_slice(), [one] if one.contains("data.mesh: not a YAML document")), "{told:?}");
 }

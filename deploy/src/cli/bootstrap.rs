@@ -33,9 +33,9 @@ pub(super) struct Bootstrap {
     /// Where Envoy reaches us [default: where the last `portolan serve` listened, else 127.0.0.1:15010]
     #[arg(long, value_name = "HOST:PORT")]
     xds: Option<Endpoint>,
-    /// The mesh's trust domain
-    #[arg(long, value_name = "DOMAIN", default_value = "cluster.local")]
-    trust_domain: Name,
+    /// The mesh's trust domain [default: that of the root in the state directory, else cluster.local]
+    #[arg(long, value_name = "DOMAIN")]
+    trust_domain: Option<Name>,
     /// The name of this proxy among those of the waypoint
     #[arg(long, value_name = "NAME", env = "HOSTNAME", default_value = "local")]
     proxy_name: String,
@@ -93,7 +93,11 @@ impl Bootstrap {
     }
 
     fn mint(&self, state: &StateDirectory, now: SystemTime) -> anyhow::Result<ProxyFiles> {
-        let authority = Authority::open(state.path(), &self.trust_domain, now)?;
+        let trust_domain = match &self.trust_domain {
+            Some(given) => given.clone(),
+            None => Authority::trust_domain_of(state.path())?.unwrap_or_else(|| "cluster.local".into()),
+        };
+        let authority = Authority::open(state.path(), &trust_domain, now)?;
         let token = TokenKey::open(state.path())?.mint(&self.gateway, now + self.token_lifetime);
         let files = ProxyFiles::new(&state.proxies_of(&self.gateway))?;
         files.write(token.as_str(), authority.root_pem())?;

@@ -1,20 +1,23 @@
 //! The settings of a mesh on the command line.
 
 use clap::{Args, ValueEnum};
-use translate::{Bind, Settings};
+use translate::{Bind, Pinned, Settings};
 
 /// What holds for the whole mesh.
 #[derive(Clone, Debug, Args)]
 pub(super) struct MeshArguments {
-    /// The trust domain: the host part of every SPIFFE identity
-    #[arg(long, value_name = "DOMAIN", default_value = "cluster.local")]
-    trust_domain: String,
+    /// The trust domain: the host part of every SPIFFE identity [default: what the mesh configuration says, else cluster.local]
+    #[arg(long, value_name = "DOMAIN")]
+    trust_domain: Option<String>,
     /// The DNS suffix of Services
     #[arg(long, value_name = "DOMAIN", default_value = "cluster.local")]
     cluster_domain: String,
-    /// The namespace whose policies hold for the whole mesh
-    #[arg(long, value_name = "NAMESPACE", default_value = "istio-system")]
-    root_namespace: String,
+    /// The namespace of the mesh configuration, whose policies hold for the whole mesh; if it is given, the mesh configuration cannot name another one [default: istio-system]
+    #[arg(long, value_name = "NAMESPACE")]
+    root_namespace: Option<String>,
+    /// The revision of the mesh configuration: the ConfigMap istio-REVISION instead of istio
+    #[arg(long, value_name = "REVISION")]
+    revision: Option<String>,
     /// Where the proxies of a waypoint listen
     #[arg(long, value_enum, default_value = "gateway-address")]
     bind: BindArgument,
@@ -31,11 +34,14 @@ enum BindArgument {
 impl MeshArguments {
     /// The settings that were asked for.
     pub(super) fn settings(&self) -> Settings {
-        let Self { trust_domain, cluster_domain, root_namespace, bind } = self;
+        let Self { trust_domain, cluster_domain, root_namespace, revision, bind } = self;
+        let default = Settings::default();
         Settings {
-            trust_domain: trust_domain.as_str().into(),
+            pinned: Pinned { trust_domain: trust_domain.is_some(), root_namespace: root_namespace.is_some() },
+            trust_domain: trust_domain.as_deref().map_or(default.trust_domain, Into::into),
             cluster_domain: cluster_domain.as_str().into(),
-            root_namespace: root_namespace.as_str().into(),
+            root_namespace: root_namespace.as_deref().map_or(default.root_namespace, Into::into),
+            revision: revision.as_deref().map(Into::into),
             bind: match bind {
                 BindArgument::GatewayAddress => Bind::GatewayAddress,
                 BindArgument::Everywhere => Bind::Everywhere,

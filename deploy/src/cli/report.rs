@@ -97,7 +97,10 @@ mod tests {
         let delta = Delta { set: vec![cluster("b"), cluster("a")], removed: Vec::new() };
         commit.resources.insert(gateway("full"), delta);
         for name in ["empty", "full"] {
-            commit.waypoints.insert(gateway(name), Some(WaypointPlan { service_account: name.into() }));
+            commit.waypoints.insert(
+                gateway(name),
+                Some(WaypointPlan { service_account: name.into(), trust_domain_aliases: Vec::new() }),
+            );
         }
         commit
     }

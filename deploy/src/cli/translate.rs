@@ -4,7 +4,7 @@ use std::{io::Write, path::PathBuf};
 
 use clap::Args;
 use translate::{Audience, Change, Mesh};
-use watch::Severity;
+use watch::{Severity, Wanted};
 
 use super::{Ending, format::Format, gateway, mesh::MeshArguments, place::PlaceArguments, report};
 
@@ -29,8 +29,11 @@ pub(super) struct Translate {
 impl Translate {
     /// Prints to `out`; what is wrong with the manifests is told on `err`.
     pub(super) fn run(&self, out: &mut dyn Write, err: &mut dyn Write) -> anyhow::Result<Ending> {
-        let (objects, complaints) = watch::read_directory(&self.directory)?;
-        let commit = Mesh::new(self.mesh.settings()).commit(objects.into_iter().map(Change::Set));
+        let settings = self.mesh.settings();
+        let wanted = Wanted::by_reference([settings.mesh_config()]);
+        let (objects, complaints) = watch::read_directory(&self.directory, &wanted)?;
+        let settings = settings.adopting(&objects);
+        let commit = Mesh::new(settings).commit(objects.into_iter().map(Change::Set));
         let report = report::report(&commit, self.gateway.as_ref(), &self.place.place());
         for complaint in &complaints {
             writeln!(err, "{complaint}")?;
@@ -105,6 +108,22 @@ mod tests {
         let outcome = translate(directory.path(), &[]);
         assert_eq!(outcome.ending.unwrap(), Ending::Well);
         assert!(outcome.err.contains("Deployment"), "{}", outcome.err);
+    }
+
+    #[test]
+    fn what_the_command_line_says_holds_before_the_mesh_configuration() {
+        let directory = tempfile::tempdir().unwrap();
+        let config = "{apiVersion: v1, kind: ConfigMap, metadata: {name: istio, namespace: istio-system}, data: {mesh: 'trustDomain: corp.example'}}";
+        let waypoint = "{apiVersion: gateway.networking.k8s.io/v1, kind: Gateway, metadata: {name: w}, spec: {gatewayClassName: istio-waypoint, listeners: [{name: mesh, port: 15008, protocol: HBONE}]}}";
+        fs::write(directory.path().join("mesh.yaml"), format!("{config}\n---\n{waypoint}\n")).unwrap();
+        let by_config = translate(directory.path(), &[]).out;
+        assert!(by_config.contains("spiffe://corp.example/"), "{by_config}");
+        assert!(!by_config.contains("spiffe://cluster.local/"), "{by_config}");
+        let by_flag = translate(directory.path(), &["--trust-domain", "given.example"]).out;
+        assert!(by_flag.contains("spiffe://given.example/"), "{by_flag}");
+        assert!(by_flag.contains("PartiallyInvalid"), "{by_flag}");
+        let another = translate(directory.path(), &["--revision", "canary"]).out;
+        assert!(another.contains("spiffe://cluster.local/"), "{another}");
     }
 
     #[test]

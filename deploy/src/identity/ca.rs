@@ -52,6 +52,18 @@ impl Authority {
         files.load(trust_domain, now)
     }
 
+    /// The trust domain of the authority in the directory `state`, if there is one that says.
+    pub fn trust_domain_of(state: &Path) -> Result<Option<Name>, IdentityError> {
+        let path = RootFiles::under(state).certificate;
+        let Some(content) = file::read_public(&path)? else { return Ok(None) };
+        let der = CertificateDer::from_pem_slice(&content)
+            .map_err(|error| damaged(&path, format!("holds no certificate: {error}")))?;
+        let (_, root) = X509Certificate::from_der(&der)
+            .map_err(|error| damaged(&path, format!("holds a certificate that cannot be read: {error}")))?;
+        let uris = uris_of(&root).map_err(|problem| damaged(&path, problem))?;
+        Ok(uris.iter().find_map(|uri| uri.strip_prefix("spiffe://")).map(Name::from))
+    }
+
     /// The root's certificate, as PEM: what proxies trust.
     pub fn root_pem(&self) -> &str {
         &self.root_pem

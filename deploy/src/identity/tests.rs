@@ -258,7 +258,7 @@ fn the_secrets_keep_their_versions_over_a_restart() {
     let served = |time| {
         let authority = open(&state);
         let leaf = leaves.current(&authority, &gateway(), &id("web"), time).unwrap();
-        secrets(&leaf, authority.root_pem())
+        secrets(&leaf, authority.root_pem(), &[])
     };
     let first = served(now());
     let names: Vec<&str> = first.iter().map(|resource| &*resource.name).collect();

@@ -110,6 +110,13 @@ impl Connection {
         }
         Err(Error::Refused { status: parts.status.as_u16(), body: text(receive).await })
     }
+
+    /// Asks for something without any tunnel, which no client of a waypoint should; gives the status.
+    pub async fn request(&self, request: Request<()>) -> Result<u16, Error> {
+        let mut ready = self.requests.clone().ready().await?;
+        let (response, _) = ready.send_request(request, true)?;
+        Ok(response.await?.status().as_u16())
+    }
 }
 
 async fn secure(

@@ -177,6 +177,7 @@ const fn specificity(kind: Kind) -> u8 {
         | Kind::Service
         | Kind::EndpointSlice
         | Kind::Pod
+        | Kind::ConfigMap
         | Kind::Gateway
         | Kind::ReferenceGrant
         | Kind::ServiceEntry

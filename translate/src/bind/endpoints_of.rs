@@ -28,6 +28,13 @@ pub(crate) struct EndpointsOf {
     pub(crate) nearness: Nearness,
 }
 
+impl EndpointsOf {
+    /// Whether some of them have to prove who they are.
+    pub(crate) fn verified(&self) -> bool {
+        self.staying.iter().chain(&*self.leaving).any(|endpoint| endpoint.tunnel)
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Endpoint {
     pub(crate) ip: IpAddr,

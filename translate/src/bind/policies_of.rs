@@ -6,8 +6,11 @@ use super::waypoint_of::WaypointOf;
 use crate::{
     derive::{Derived, Reads, Row},
     inputs::Inputs,
-    mesh::name::{Key, Origin, ServiceKey},
-    policy::authorization::{Judgement, Target},
+    mesh::{
+        mesh_config::{RootNamespace, Standing},
+        name::{Key, Origin, ServiceKey},
+    },
+    policy::authorization::{Action, Judgement, Target},
 };
 
 /// The judgements, each under the name of its policy, in the order of the names.
@@ -50,15 +53,47 @@ pub(crate) fn bind(
         // A policy names the entry, not its hosts.
         Origin::Entry => Some(Target::Entry(Key::of(&inputs.services.get(reads, service)?.declared_by))),
     };
-    let targets = own.into_iter().chain([Target::Gateway(waypoint.clone()), Target::Class(class)]);
+    let root = inputs.root.get(reads, &())?;
+    let of_class = match &**root {
+        RootNamespace::Named(root) => Target::Class(Key { namespace: root.clone(), name: class }),
+        RootNamespace::Unreadable => Target::ClassFromAnywhere(class),
+    };
+    let targets = own.into_iter().chain([Target::Gateway(waypoint.clone()), of_class]);
     let mut policies = Vec::new();
     for target in targets {
+        let standing = |key: &Key| match target {
+            Target::Class(_) | Target::ClassFromAnywhere(_) => root.standing(key),
+            Target::Service(_) | Target::Entry(_) | Target::Gateway(_) => Standing::Whole,
+        };
         let attached = inputs.authorizations.bucket(reads, &target);
         let deciding = attached.filter(|(_, policy)| policy.judgement.action.is_some());
-        policies.extend(deciding.map(|(key, policy)| (key.clone(), Arc::clone(&policy.judgement))));
+        policies
+            .extend(deciding.filter_map(|(key, policy)| {
+                Some((key.clone(), counting(&policy.judgement, standing(key))?))
+            }));
     }
     // A policy that names the service and its Gateway is one policy.
     policies.sort_by(|one, other| one.0.cmp(&other.0));
     policies.dedup_by(|one, other| one.0 == other.0);
+    if policies.iter().any(|(_, judgement)| judgement.asks_for_trust()) {
+        let trust = inputs.trust.get(reads, &())?;
+        for (_, judgement) in &mut policies {
+            *judgement = judgement.trusting(trust);
+        }
+    }
     Some(PoliciesOf(policies))
+}
+
+/// What of a judgement counts.
+fn counting(judgement: &Arc<Judgement>, standing: Standing) -> Option<Arc<Judgement>> {
+    match (standing, judgement.action) {
+        (Standing::None, _) => None,
+        // Somebody allows, and nobody is allowed: the rest is refused.
+        (Standing::DenyingOnly, Some(Action::Allow)) => {
+            Some(Arc::new(Judgement { rules: Vec::new(), ..Judgement::clone(judgement) }))
+        }
+        (Standing::Whole, _) | (Standing::DenyingOnly, Some(Action::Deny) | None) => {
+            Some(Arc::clone(judgement))
+        }
+    }
 }

@@ -36,12 +36,15 @@ pub(crate) struct Assignment {
     leaving: Arc<[Endpoint]>,
     nearness: Nearness,
     keeps_sessions: bool,
+    /// Trust domains besides our own in which captured pods may prove who they are; none if there are
+    /// no such pods.
+    aliases: Vec<Name>,
 }
 
 impl Assignment {
     /// Endpoints that leave are there for those who come back to them, if anybody does, and for
     /// everybody where nothing else is left.
-    pub(crate) fn of(endpoints: &EndpointsOf, keeps_sessions: bool) -> Self {
+    pub(crate) fn of(endpoints: &EndpointsOf, keeps_sessions: bool, aliases: &[Name]) -> Self {
         let EndpointsOf { staying, leaving, nearness } = endpoints;
         // On some node there may be nothing else.
         let wanted = keeps_sessions || staying.is_empty() || *nearness == Nearness::OnlyNode;
@@ -50,6 +53,7 @@ impl Assignment {
             leaving: if wanted { Arc::clone(leaving) } else { Arc::default() },
             nearness: *nearness,
             keeps_sessions: keeps_sessions && !leaving.is_empty(),
+            aliases: aliases.to_vec(),
         }
     }
 
@@ -58,7 +62,7 @@ impl Assignment {
         let ranked = |all: &Arc<[Endpoint]>, health: HealthStatus| -> Vec<_> {
             let all = all.iter();
             all.filter_map(|one| {
-                let endpoint = lb_endpoint(one, health, &settings.trust_domain);
+                let endpoint = lb_endpoint(one, health, &settings.trust_domain, &self.aliases);
                 Some((rank(&one.locality, &one.node)?, one.locality.clone(), one.weight, endpoint))
             })
             .collect()
@@ -201,10 +205,19 @@ fn steadfast(assignment: &ClusterLoadAssignment) -> cluster_load_assignment::Pol
     }
 }
 
-fn lb_endpoint(one: &Endpoint, health: HealthStatus, trust_domain: &str) -> endpoint::LbEndpoint {
+fn lb_endpoint(
+    one: &Endpoint,
+    health: HealthStatus,
+    trust_domain: &str,
+    aliases: &[Name],
+) -> endpoint::LbEndpoint {
     let destination = SocketAddr::new(one.ip, one.port).to_string();
     let workload = one.workload.as_ref();
-    let identity = workload.map(|workload| workload.identity.uri(trust_domain));
+    // Any of these will do: a pod keeps its certificate for a while when the mesh is given a new name.
+    let identity = workload.map(|workload| {
+        let domains = std::iter::once(trust_domain).chain(aliases.iter().map(AsRef::as_ref));
+        domains.map(|domain| workload.identity.uri(domain)).collect::<Vec<_>>().join(",")
+    });
     let described = workload.into_iter().flat_map(|workload| {
         [
             ("workload", workload.name.to_string()),

@@ -15,9 +15,8 @@ use super::{
         CONNECT_AUTHORITY, LOCAL_ADDRESS, LOCAL_PRINCIPAL, PEER_PRINCIPAL, REMOTE_ADDRESS, shared,
         shared_string,
     },
-    scope, tls,
+    main_internal, scope, tls,
 };
-use crate::mesh::pattern::quote;
 
 pub(crate) const NAME: &str = "connect_terminate";
 
@@ -36,17 +35,14 @@ pub(crate) fn emit(bind: SocketAddr, trust_domain: &str) -> Listener {
             transport_socket: Some(transport_socket("envoy.transport_sockets.tls", &tls)),
             // A handshake that stalls must not hold a connection for ever.
             transport_socket_connect_timeout: Some(seconds(10)),
-            filters: vec![network_filter(
-                "envoy.filters.network.http_connection_manager",
-                &manager(trust_domain),
-            )],
+            filters: vec![network_filter("envoy.filters.network.http_connection_manager", &manager())],
             ..listener::FilterChain::default()
         }],
         ..Listener::default()
     }
 }
 
-fn manager(trust_domain: &str) -> HttpConnectionManager {
+fn manager() -> HttpConnectionManager {
     HttpConnectionManager {
         stat_prefix: NAME.to_owned(),
         codec_type: hcm::http_connection_manager::CodecType::Http2.into(),
@@ -68,7 +64,7 @@ fn manager(trust_domain: &str) -> HttpConnectionManager {
         }],
         http_filters: vec![
             http_filter("envoy.filters.http.set_filter_state", &learn()),
-            http_filter("peer", &one_spiffe_peer(trust_domain)),
+            http_filter("peer", &one_spiffe_peer()),
             http_filter(L4_DENY, &http_rbac::Rbac::default()),
             http_filter(L4_ALLOW, &http_rbac::Rbac::default()),
             http_filter("envoy.filters.http.router", &Router::default()),
@@ -96,9 +92,13 @@ fn learn() -> HttpSetFilterState {
 }
 
 /// Several URIs in a certificate arrive as one string with commas, of which a prefix or an
-/// expression could match any part. TLS asks for one URI of the mesh; this asks for no other.
-fn one_spiffe_peer(trust_domain: &str) -> http_rbac::Rbac {
-    let regex = format!("spiffe://{}/[^,]+", quote(trust_domain));
+/// expression could match any part. TLS asks for one URI of the mesh's trust domains, which may
+/// change; this asks for no other.
+///
+/// And for nothing but a CONNECT: the routes for what is inside a tunnel are in the same route
+/// configuration, and a request that met them here would meet no policy.
+fn one_spiffe_peer() -> http_rbac::Rbac {
+    let regex = "spiffe://[^,/]+/[^,]+".to_owned();
     let spiffe = rbac::Principal {
         identifier: Some(rbac::principal::Identifier::FilterState(matcher::FilterStateMatcher {
             key: PEER_PRINCIPAL.to_owned(),
@@ -111,7 +111,9 @@ fn one_spiffe_peer(trust_domain: &str) -> http_rbac::Rbac {
         })),
     };
     let policy = rbac::Policy {
-        permissions: vec![rbac::Permission { rule: Some(rbac::permission::Rule::Any(true)) }],
+        permissions: vec![rbac::Permission {
+            rule: Some(rbac::permission::Rule::Header(main_internal::connect())),
+        }],
         principals: vec![spiffe],
         ..rbac::Policy::default()
     };

@@ -11,6 +11,7 @@ use super::{connect_originate, connect_terminate, main_internal, sniffed};
 use crate::{
     derive::Row,
     mesh::{
+        mesh_config::Normalization,
         name::Key,
         waypoint::{HBONE_PORT, Waypoint},
     },
@@ -23,6 +24,22 @@ pub(crate) struct Infrastructure {
     /// Where callers connect to; every address if there is none.
     pub(crate) address: Option<IpAddr>,
     pub(crate) trust_domain: proto::Name,
+}
+
+/// All that the listeners for what is inside a tunnel depend on.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct InnerListeners {
+    pub(crate) normalization: Normalization,
+}
+
+impl Row for InnerListeners {
+    const TABLE: &'static str = "inner listeners";
+    type Key = Key;
+    type Bucket = ();
+
+    fn buckets(_key: &Key, _row: &Self) -> Vec<()> {
+        Vec::new()
+    }
 }
 
 impl Row for Infrastructure {
@@ -46,15 +63,17 @@ impl Infrastructure {
 }
 
 /// The names of the resources, which are the same for every waypoint.
-pub(crate) const NAMES: [(TypeUrl, &str); 7] = [
+pub(crate) const NAMES: [(TypeUrl, &str); 5] = [
     (TypeUrl::Cluster, connect_originate::NAME),
     (TypeUrl::Cluster, main_internal::NAME),
     (TypeUrl::Cluster, sniffed::NAME),
     (TypeUrl::Listener, connect_originate::NAME),
-    (TypeUrl::Listener, main_internal::NAME),
-    (TypeUrl::Listener, sniffed::NAME),
     (TypeUrl::Listener, connect_terminate::NAME),
 ];
+
+/// The names of the listeners for what is inside a tunnel.
+pub(crate) const INNER_NAMES: [(TypeUrl, &str); 2] =
+    [(TypeUrl::Listener, main_internal::NAME), (TypeUrl::Listener, sniffed::NAME)];
 
 /// The resources themselves. `connect_terminate` comes in a later wave: the port opens last.
 pub(crate) fn emit(row: &Infrastructure, version: Version) -> Vec<Resource> {
@@ -77,8 +96,15 @@ pub(crate) fn emit(row: &Infrastructure, version: Version) -> Vec<Resource> {
         cluster(main_internal::emit_cluster(main_internal::NAME)),
         cluster(main_internal::emit_cluster(sniffed::NAME)),
         listener(connect_originate::emit()),
-        listener(main_internal::emit()),
-        listener(sniffed::emit()),
         Resource { wave: 1, ..listener(terminate) },
     ]
+}
+
+/// The listeners for what is inside a tunnel.
+pub(crate) fn emit_inner(row: &InnerListeners, version: Version) -> Vec<Resource> {
+    let InnerListeners { normalization } = row;
+    let listeners = [main_internal::emit(*normalization), sniffed::emit(*normalization)];
+    let resource =
+        |listener: Listener| Resource::new(TypeUrl::Listener, listener.name.as_str(), version, &listener);
+    listeners.map(resource).into()
 }

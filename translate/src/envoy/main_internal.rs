@@ -3,8 +3,9 @@
 
 use proto::envoy::{
     BoolValue, Cluster, EarlyHeaderMutation, HttpConnectionManager, InternalUpstreamTransport, Listener,
-    OriginalDst, RawBuffer, Router, cluster, core, endpoint, http_connection_manager as hcm,
-    http_filter_chain, http_rbac, listener, mutation_rules, pack, rbac, route, seconds,
+    OriginalDst, RawBuffer, Router, StringValue, cluster, core, endpoint, http_connection_manager as hcm,
+    http_filter_chain, http_rbac, listener, mutation_rules, pack, rbac, route, seconds, xds_core,
+    xds_matcher,
 };
 
 use super::{
@@ -13,6 +14,7 @@ use super::{
     filter_state::CONNECT_AUTHORITY,
     scope,
 };
+use crate::mesh::mesh_config::Normalization;
 
 /// The listener and the cluster that leads to it.
 pub(crate) const NAME: &str = "main_internal";
@@ -22,15 +24,51 @@ pub(crate) const SERVICE_FILTERS: &str = "svc";
 /// removed on the way out.
 pub(crate) const DISPATCH_HEADER: &str = "x-wp-dst";
 
-pub(crate) fn emit() -> Listener {
+pub(crate) fn emit(normalization: Normalization) -> Listener {
     Listener {
-        filter_chains: vec![listener::FilterChain {
-            // The generation: what all chains share changes by a second chain, so that nothing drains.
-            name: "http-1".to_owned(),
-            filters: vec![network_filter("envoy.filters.network.http_connection_manager", &manager())],
-            ..listener::FilterChain::default()
-        }],
+        filter_chain_matcher: Some(xds_matcher::Matcher {
+            on_no_match: Some(Box::new(choose(http_chain(normalization)))),
+            ..xds_matcher::Matcher::default()
+        }),
+        filter_chains: http_chains(),
         ..internal(NAME)
+    }
+}
+
+/// One chain for each way to normalize paths, always all of them. Which one a new tunnel takes is the
+/// matcher's to say, and a listener that changes in nothing but its matcher drains no chain: tunnels
+/// that are open keep the way they began with.
+pub(crate) fn http_chains() -> Vec<listener::FilterChain> {
+    let chain = |normalization| listener::FilterChain {
+        name: http_chain(normalization).to_owned(),
+        filters: vec![network_filter(
+            "envoy.filters.network.http_connection_manager",
+            &manager(normalization),
+        )],
+        ..listener::FilterChain::default()
+    };
+    Normalization::ALL.map(chain).into()
+}
+
+/// The name of the chain for HTTP that normalizes paths like that.
+pub(crate) const fn http_chain(normalization: Normalization) -> &'static str {
+    match normalization {
+        Normalization::None => "http-none",
+        Normalization::Base => "http-base",
+        Normalization::MergeSlashes => "http-merge-slashes",
+        Normalization::DecodeAndMergeSlashes => "http-decode-and-merge-slashes",
+    }
+}
+
+/// The choice of a chain.
+pub(crate) fn choose(chain: &str) -> xds_matcher::matcher::OnMatch {
+    let action = xds_core::TypedExtensionConfig {
+        name: chain.to_owned(),
+        typed_config: Some(pack(&StringValue { value: chain.to_owned() })),
+    };
+    xds_matcher::matcher::OnMatch {
+        on_match: Some(xds_matcher::matcher::on_match::OnMatch::Action(action)),
+        ..Default::default()
     }
 }
 
@@ -82,12 +120,19 @@ pub(crate) fn emit_cluster(name: &str) -> Cluster {
 }
 
 /// The connection manager of everything that is HTTP inside a tunnel.
-pub(crate) fn manager() -> HttpConnectionManager {
+fn manager(normalization: Normalization) -> HttpConnectionManager {
+    use hcm::http_connection_manager::PathWithEscapedSlashesAction;
+    let escaped_slashes = match normalization {
+        Normalization::None | Normalization::Base | Normalization::MergeSlashes => {
+            PathWithEscapedSlashesAction::KeepUnchanged
+        }
+        Normalization::DecodeAndMergeSlashes => PathWithEscapedSlashesAction::UnescapeAndForward,
+    };
     HttpConnectionManager {
         stat_prefix: "waypoint".to_owned(),
-        normalize_path: Some(BoolValue { value: true }),
-        path_with_escaped_slashes_action:
-            hcm::http_connection_manager::PathWithEscapedSlashesAction::KeepUnchanged.into(),
+        normalize_path: Some(BoolValue { value: normalization >= Normalization::Base }),
+        merge_slashes: normalization >= Normalization::MergeSlashes,
+        path_with_escaped_slashes_action: escaped_slashes.into(),
         stream_idle_timeout: Some(seconds(0)),
         server_header_transformation: hcm::http_connection_manager::ServerHeaderTransformation::PassThrough
             .into(),
@@ -125,9 +170,9 @@ fn dispatch() -> EarlyHeaderMutation {
     }
 }
 
-/// A CONNECT inside a tunnel would meet the route that is there for tunnels.
-fn no_connect() -> http_rbac::Rbac {
-    let connect = route::HeaderMatcher {
+/// Whether a request is a CONNECT.
+pub(crate) fn connect() -> route::HeaderMatcher {
+    route::HeaderMatcher {
         name: ":method".to_owned(),
         header_match_specifier: Some(route::header_matcher::HeaderMatchSpecifier::StringMatch(
             proto::envoy::matcher::StringMatcher {
@@ -138,9 +183,13 @@ fn no_connect() -> http_rbac::Rbac {
             },
         )),
         ..route::HeaderMatcher::default()
-    };
+    }
+}
+
+/// A CONNECT inside a tunnel would meet the route that is there for tunnels.
+fn no_connect() -> http_rbac::Rbac {
     let policy = rbac::Policy {
-        permissions: vec![rbac::Permission { rule: Some(rbac::permission::Rule::Header(connect)) }],
+        permissions: vec![rbac::Permission { rule: Some(rbac::permission::Rule::Header(connect())) }],
         principals: vec![rbac::Principal { identifier: Some(rbac::principal::Identifier::Any(true)) }],
         ..rbac::Policy::default()
     };

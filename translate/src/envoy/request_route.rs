@@ -12,7 +12,10 @@ use crate::{
         routes_of::{Failure, Routed, RoutesOf},
     },
     filter::{self, Place},
-    mesh::{name::PortKey, pattern::Pattern},
+    mesh::{
+        name::PortKey,
+        pattern::{Pattern, quote},
+    },
     policy::authorization,
     route::{
         matches::{HttpMatch, PathMatch},
@@ -44,9 +47,20 @@ pub(crate) fn emit(routed: &Routed, key: &PortKey, settings: &Settings) -> route
 
 /// The route, for the callers of that namespace only. Who calls is what the tunnel's certificate
 /// says: nothing that a request carries has a say in it.
-pub(crate) fn for_callers_of(namespace: &Name, mut route: route::Route, settings: &Settings) -> route::Route {
+pub(crate) fn for_callers_of(
+    namespace: &Name,
+    mut route: route::Route,
+    aliases: &[Name],
+    settings: &Settings,
+) -> route::Route {
+    let own = &settings.trust_domain;
     if let Some(found) = &mut route.r#match {
-        let identities = Pattern::Prefix(format!("spiffe://{}/ns/{namespace}/sa/", settings.trust_domain));
+        let identities = if aliases.is_empty() {
+            Pattern::Prefix(format!("spiffe://{own}/ns/{namespace}/sa/"))
+        } else {
+            let domains: Vec<_> = [own].into_iter().chain(aliases).map(|domain| quote(domain)).collect();
+            Pattern::Regex(format!("spiffe://({})/ns/{}/sa/.*", domains.join("|"), quote(namespace)))
+        };
         found.filter_state.push(matcher::FilterStateMatcher {
             key: PEER_PRINCIPAL.to_owned(),
             matcher: Some(matcher::filter_state_matcher::Matcher::StringMatch(authorization::string(

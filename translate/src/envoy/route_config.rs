@@ -36,6 +36,8 @@ pub(crate) struct PortConfig {
     pub(crate) policies: Arc<PoliciesOf>,
     /// The only hosts that requests may name, and that they are sent to.
     pub(crate) wildcard: Option<Name>,
+    /// Trust domains besides our own that callers of a namespace may be in; none where nobody asks.
+    pub(crate) aliases: Vec<Name>,
 }
 
 impl Row for PortConfig {
@@ -67,7 +69,11 @@ impl Emit for PortConfig {
             for (namespace, consumer) in &self.routes.consumers {
                 let whole = consumer.iter().map(|routed| request_route::emit(routed, key, settings));
                 let whole = whole.chain([request_route::not_found()]);
-                routes.extend(whole.map(|route| request_route::for_callers_of(namespace, route, settings)));
+                routes.extend(
+                    whole.map(|route| {
+                        request_route::for_callers_of(namespace, route, &self.aliases, settings)
+                    }),
+                );
             }
             routes.extend(self.routes.routes.iter().map(|routed| request_route::emit(routed, key, settings)));
             // What no rule matches is judged first like everything else, and then not found.

@@ -4,8 +4,8 @@
 //! port that is declared as HTTP, a client may open a connection long before it sends a request.
 
 use proto::envoy::{
-    HttpInspector, Listener, NetworkSetFilterState, StringValue, TcpProxy, listener, network_inputs, pack,
-    seconds, tcp_proxy, xds_core, xds_matcher,
+    HttpInspector, Listener, NetworkSetFilterState, TcpProxy, listener, network_inputs, pack, seconds,
+    tcp_proxy, xds_core, xds_matcher,
 };
 
 use super::{
@@ -14,10 +14,10 @@ use super::{
     filter_state::{CONNECT_AUTHORITY, TCP_PROXY_CLUSTER, local},
     main_internal,
 };
+use crate::mesh::mesh_config::Normalization;
 
 /// The listener and the cluster that leads to it.
 pub(crate) const NAME: &str = "main_internal_sniffed";
-const HTTP: &str = "http-1";
 const TCP: &str = "tcp-auto";
 
 /// The cluster for connections to that address that turn out not to be HTTP.
@@ -25,7 +25,7 @@ pub(crate) fn tcp_cluster_name(authority: &str) -> String {
     format!("auto|{authority}")
 }
 
-pub(crate) fn emit() -> Listener {
+pub(crate) fn emit(normalization: Normalization) -> Listener {
     let mut listener = main_internal::internal(NAME);
     listener
         .listener_filters
@@ -34,32 +34,27 @@ pub(crate) fn emit() -> Listener {
         // A client that waits for the server to speak first gets through after this, as TCP.
         listener_filters_timeout: Some(seconds(1)),
         continue_on_listener_filters_timeout: true,
-        filter_chain_matcher: Some(by_protocol()),
-        filter_chains: vec![
-            listener::FilterChain {
-                name: HTTP.to_owned(),
-                filters: vec![network_filter(
-                    "envoy.filters.network.http_connection_manager",
-                    &main_internal::manager(),
-                )],
-                ..listener::FilterChain::default()
-            },
-            listener::FilterChain {
-                name: TCP.to_owned(),
-                filters: vec![
-                    network_filter("envoy.filters.network.set_filter_state", &choose_cluster()),
-                    network_filter("envoy.filters.network.tcp_proxy", &proxy()),
-                ],
-                ..listener::FilterChain::default()
-            },
-        ],
+        filter_chain_matcher: Some(by_protocol(main_internal::http_chain(normalization))),
+        filter_chains: main_internal::http_chains().into_iter().chain([tcp()]).collect(),
         ..listener
     }
 }
 
-fn by_protocol() -> xds_matcher::Matcher {
+fn tcp() -> listener::FilterChain {
+    listener::FilterChain {
+        name: TCP.to_owned(),
+        filters: vec![
+            network_filter("envoy.filters.network.set_filter_state", &choose_cluster()),
+            network_filter("envoy.filters.network.tcp_proxy", &proxy()),
+        ],
+        ..listener::FilterChain::default()
+    }
+}
+
+fn by_protocol(http: &str) -> xds_matcher::Matcher {
     use xds_matcher::matcher::{MatcherTree, MatcherType, matcher_tree};
-    let http = ["http/1.0", "http/1.1", "h2c"].map(|protocol| (format!("'{protocol}'"), chain(HTTP)));
+    let http = ["http/1.0", "http/1.1", "h2c"]
+        .map(|protocol| (format!("'{protocol}'"), main_internal::choose(http)));
     xds_matcher::Matcher {
         matcher_type: Some(MatcherType::MatcherTree(MatcherTree {
             input: Some(xds_core::TypedExtensionConfig {
@@ -70,18 +65,7 @@ fn by_protocol() -> xds_matcher::Matcher {
                 map: http.into(),
             })),
         })),
-        on_no_match: Some(Box::new(chain(TCP))),
-    }
-}
-
-fn chain(name: &str) -> xds_matcher::matcher::OnMatch {
-    let action = xds_core::TypedExtensionConfig {
-        name: name.to_owned(),
-        typed_config: Some(pack(&StringValue { value: name.to_owned() })),
-    };
-    xds_matcher::matcher::OnMatch {
-        on_match: Some(xds_matcher::matcher::on_match::OnMatch::Action(action)),
-        ..Default::default()
+        on_no_match: Some(Box::new(main_internal::choose(TCP))),
     }
 }
 

@@ -4,6 +4,7 @@ pub(crate) mod endpoint;
 pub(crate) mod grant;
 pub(crate) mod identity;
 pub(crate) mod labels;
+pub(crate) mod mesh_config;
 pub(crate) mod name;
 pub(crate) mod namespace;
 pub(crate) mod nearness;

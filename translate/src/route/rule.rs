@@ -51,6 +51,7 @@ pub(crate) const fn takes_connections(kind: Kind) -> bool {
         | Kind::Service
         | Kind::EndpointSlice
         | Kind::Pod
+        | Kind::ConfigMap
         | Kind::Gateway
         | Kind::HTTPRoute
         | Kind::GRPCRoute

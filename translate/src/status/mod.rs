@@ -1,6 +1,7 @@
 //! Conditions: what we say about an object, as values. Writing them somewhere is `deploy`'s task.
 
 mod gateway;
+mod mesh_config;
 mod policy;
 mod route;
 mod service;
@@ -14,6 +15,7 @@ use crate::{
     derive::{Derived, Reads, Row, Touched},
     inputs::Inputs,
     mesh::name::{Key, Origin},
+    settings::Settings,
 };
 
 /// Whether a condition holds.
@@ -102,6 +104,7 @@ pub(crate) fn update(
     touched: &mut Touched,
     inputs: &Inputs,
     bindings: &Bindings,
+    settings: &Settings,
 ) {
     let keys = |kind: Kind, changed: &std::collections::BTreeSet<Key>| {
         changed.iter().map(|key| key.reference(kind)).collect::<Vec<_>>()
@@ -118,6 +121,7 @@ pub(crate) fn update(
         keys(Kind::ServiceEntry, inputs.entries.changed()),
         inputs.routes.changed().iter().cloned().collect(),
         keys(Kind::AuthorizationPolicy, inputs.authorizations.changed()),
+        inputs.mesh_config.changed().iter().map(|()| settings.mesh_config()).collect(),
     ];
     statuses.update(
         touched,
@@ -139,6 +143,7 @@ fn derive(reads: &Reads, inputs: &Inputs, bindings: &Bindings, object: &ObjectRe
             route::of(reads, resolved_routes, applied_routes, waypoint_of, object)
         }
         Kind::AuthorizationPolicy => policy::of(reads, inputs, waypoint_of, &key),
+        Kind::ConfigMap => mesh_config::of(reads, inputs),
         Kind::Namespace | Kind::EndpointSlice | Kind::Pod | Kind::WorkloadEntry | Kind::ReferenceGrant => {
             None
         }
@@ -155,6 +160,8 @@ fn exists(inputs: &Inputs, object: &ObjectRef) -> bool {
             inputs.routes.untracked().contains_key(object)
         }
         Kind::AuthorizationPolicy => inputs.authorizations.untracked().contains_key(&key),
+        // There is one, and its row has no name.
+        Kind::ConfigMap => !inputs.mesh_config.untracked().is_empty(),
         Kind::Namespace | Kind::EndpointSlice | Kind::Pod | Kind::WorkloadEntry | Kind::ReferenceGrant => {
             false
         }

@@ -7,7 +7,7 @@ use crate::{
     bind::waypoint_of::WaypointOf,
     derive::{Derived, Reads},
     inputs::Inputs,
-    mesh::{name::Key, service},
+    mesh::{mesh_config::RootNamespace, name::Key, service},
     policy::authorization::Target,
 };
 
@@ -87,6 +87,16 @@ fn target_status(
         Target::Gateway(gateway) => {
             unbound("TargetNotFound", format!("Gateway {gateway} is not a waypoint of Portolan"))
         }
-        Target::Class(class) => bound(class.to_string()),
+        Target::Class(class) => match inputs.root.get(reads, &()).map(|root| &**root) {
+            Some(RootNamespace::Named(root)) if *root == class.namespace => bound(class.name.to_string()),
+            Some(RootNamespace::Named(root)) => {
+                unbound("Invalid", format!("a GatewayClass is governed from namespace {root:?} only"))
+            }
+            Some(RootNamespace::Unreadable) | None => unbound(
+                "Invalid",
+                "which namespace governs a GatewayClass cannot be read in the mesh configuration".to_owned(),
+            ),
+        },
+        Target::ClassFromAnywhere(class) => unbound("Invalid", format!("{class} is named by no policy")),
     }
 }

@@ -150,11 +150,14 @@ fn can_ask<T>(layer: Layer, tests: &[T], needs_http: fn(&T) -> bool) -> bool {
 }
 
 fn source(test: &Source) -> rbac::principal::Identifier {
+    let identity = |pattern: &Pattern| {
+        let matched = matcher::filter_state_matcher::Matcher::StringMatch(string(pattern, false));
+        filter_state(PEER_PRINCIPAL, matched)
+    };
     match test {
-        Source::Identity(pattern) => filter_state(
-            PEER_PRINCIPAL,
-            matcher::filter_state_matcher::Matcher::StringMatch(string(pattern, false)),
-        ),
+        Source::Identity(pattern) => identity(pattern),
+        // Whoever binds a policy gives it its meaning in the mesh; without one it means what it says.
+        Source::Trusted(trusted) => identity(&trusted.pattern()),
         // The connection's own peer is the internal listener, and X-Forwarded-For is the caller's
         // word; the address that the tunnel came from is in filter state.
         Source::Ip(block) => filter_state(

@@ -16,22 +16,20 @@ use crate::{
     fields::{Fields, Problems, kind},
     mesh::{labels, name::Key, pattern::Pattern},
     problem::FieldPath,
-    settings::Settings,
 };
 
 /// Reads a policy. There is always one to enforce: at worst it denies everything to its targets.
-pub(crate) fn lower(object: &mesh_api::AuthorizationPolicy, settings: &Settings) -> Authorization {
+pub(crate) fn lower(object: &mesh_api::AuthorizationPolicy) -> Authorization {
     let mut problems = Problems::default();
     let namespace: Name = object.metadata.namespace.as_deref().unwrap_or_default().into();
     let spec = Fields::read(Some(&object.spec), FieldPath::new("spec"), &mut problems);
     spec.only(&["selector", "targetRef", "targetRefs", "action", "provider", "rules"], &mut problems);
-    let targets = lower_targets(&spec, &namespace, settings, &mut problems);
+    let targets = lower_targets(&spec, &namespace, &mut problems);
     let reading = lower_action(&spec, &mut problems);
     let enforced = !is_dry_run(object, &mut problems);
     let rules = match reading {
         Reading::Rules(action) => {
-            let place =
-                Place { namespace: &namespace, trust_domain: &settings.trust_domain, any_case: false };
+            let place = Place { namespace: &namespace, any_case: false };
             lower_rules(&spec, action, place, &mut problems)
         }
         // One rule without conditions matches everything.
@@ -102,12 +100,7 @@ fn is_dry_run(object: &mesh_api::AuthorizationPolicy, problems: &mut Problems) -
     dry_run
 }
 
-fn lower_targets(
-    spec: &Fields<'_>,
-    namespace: &Name,
-    settings: &Settings,
-    problems: &mut Problems,
-) -> Vec<Target> {
+fn lower_targets(spec: &Fields<'_>, namespace: &Name, problems: &mut Problems) -> Vec<Target> {
     let mut refs = spec.list("targetRefs", problems).unwrap_or_default();
     if refs.is_empty() {
         refs.extend(spec.get("targetRef").map(|target| (target, spec.at.field("targetRef"))));
@@ -122,19 +115,14 @@ fn lower_targets(
     for (value, at) in refs {
         let target = Fields::read(Some(value), at, problems);
         target.only(&["group", "kind", "name", "namespace"], problems);
-        targets.extend(lower_target(&target, namespace, settings, problems));
+        targets.extend(lower_target(&target, namespace, problems));
     }
     targets.sort_unstable();
     targets.dedup();
     targets
 }
 
-fn lower_target(
-    target: &Fields<'_>,
-    namespace: &Name,
-    settings: &Settings,
-    problems: &mut Problems,
-) -> Option<Target> {
+fn lower_target(target: &Fields<'_>, namespace: &Name, problems: &mut Problems) -> Option<Target> {
     let group = target.string("group", problems).unwrap_or_default();
     let kind = target.string("kind", problems).unwrap_or_default();
     let name = target.string("name", problems).unwrap_or_default();
@@ -154,16 +142,7 @@ fn lower_target(
         ("" | "core", "Service") => Some(Target::Service(key)),
         (group, "ServiceEntry") if group == Kind::ServiceEntry.group() => Some(Target::Entry(key)),
         (group, "Gateway") if group == Kind::Gateway.group() => Some(Target::Gateway(key)),
-        (group, "GatewayClass") if group == Kind::Gateway.group() => {
-            if *namespace == settings.root_namespace {
-                return Some(Target::Class(key.name));
-            }
-            problems.invalid(
-                &target.at,
-                format!("a GatewayClass is governed from namespace {:?} only", settings.root_namespace),
-            );
-            None
-        }
+        (group, "GatewayClass") if group == Kind::Gateway.group() => Some(Target::Class(key)),
         (group, kind) => {
             problems.unsupported(
                 &target.at.field("kind"),

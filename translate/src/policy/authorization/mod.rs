@@ -6,6 +6,7 @@
 mod emit;
 mod lower;
 mod source;
+mod trust;
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -13,6 +14,7 @@ use proto::Name;
 
 pub(crate) use emit::{Layer, Verdicts, emit, string};
 pub(crate) use lower::lower;
+pub(crate) use trust::Trusted;
 
 use crate::{
     derive::Row,
@@ -57,8 +59,11 @@ pub(crate) enum Target {
     Entry(Key),
     /// A Gateway of the policy's namespace, with every service behind it.
     Gateway(Key),
-    /// Every waypoint of a class; only from the root namespace.
-    Class(Name),
+    /// Every waypoint of a class, as the policy's namespace sees it; only the root namespace's counts.
+    Class(Key),
+    /// Every waypoint of a class, whichever namespace says so. No policy names it: all that name a
+    /// class are found by it.
+    ClassFromAnywhere(Name),
 }
 
 /// One rule: it matches when some `from`, some `to` and all of `when` match. Empty lists match.
@@ -84,6 +89,8 @@ pub(crate) struct Clause<T> {
 pub(crate) enum Source {
     /// The SPIFFE URI of the caller's certificate.
     Identity(Pattern),
+    /// The same, by a text that the mesh's trust domains give its meaning: [`Judgement::trusting`].
+    Trusted(Trusted),
     /// The address that the tunnel comes from: the caller's pod.
     Ip(IpBlock),
     /// A request header. The name is lower case.
@@ -117,7 +124,7 @@ impl Source {
     pub(crate) const fn needs_http(&self) -> bool {
         match self {
             Self::Header { .. } => true,
-            Self::Identity(_) | Self::Ip(_) => false,
+            Self::Identity(_) | Self::Trusted(_) | Self::Ip(_) => false,
         }
     }
 }
@@ -154,6 +161,10 @@ impl Row for Authorization {
     type Bucket = Target;
 
     fn buckets(_key: &Key, row: &Self) -> Vec<Target> {
-        row.targets.clone()
+        let anywhere = row.targets.iter().filter_map(|target| match target {
+            Target::Class(class) => Some(Target::ClassFromAnywhere(class.name.clone())),
+            Target::Service(_) | Target::Entry(_) | Target::Gateway(_) | Target::ClassFromAnywhere(_) => None,
+        });
+        anywhere.chain(row.targets.iter().cloned()).collect()
     }
 }

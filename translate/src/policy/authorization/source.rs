@@ -4,15 +4,13 @@ use std::net::IpAddr;
 
 use proto::Name;
 
-use super::{IpBlock, Operation, Source};
+use super::{IpBlock, Operation, Source, Trusted};
 use crate::mesh::pattern::{LONGEST_REGEX, Pattern, quote};
 
 /// What a value needs to be understood.
 pub(super) struct Place<'p> {
     /// The policy's own namespace, which a bare service account is in.
     pub(super) namespace: &'p Name,
-    /// The mesh's trust domain, which `cluster.local` in a policy stands for.
-    pub(super) trust_domain: &'p str,
     /// Match methods in any case: the codec lets `post` through on HTTP/2, and a rule that denies
     /// `POST` must not be escaped that way.
     pub(super) any_case: bool,
@@ -44,26 +42,12 @@ pub(super) const SOURCE_KEYS: [(&str, Read<Source>); 5] = [
 ];
 
 /// `principals`: `TRUST_DOMAIN/ns/NAMESPACE/sa/ACCOUNT`, with a star at one end.
-fn principal(place: &Place<'_>, text: &str) -> Result<Source, String> {
+fn principal(_: &Place<'_>, text: &str) -> Result<Source, String> {
     bounded(text)?;
     if text.starts_with("spiffe://") {
         return Err("write it without spiffe://".to_owned());
     }
-    // Istio: `cluster.local` means the mesh's trust domain, in a value of five segments.
-    let segments: Vec<&str> = text.split('/').collect();
-    let text = match segments.as_slice() {
-        ["cluster.local", rest @ ..] if rest.len() == 4 => {
-            format!("{}/{}", place.trust_domain, rest.join("/"))
-        }
-        _ => text.to_owned(),
-    };
-    Ok(Source::Identity(match Pattern::of_istio(&text) {
-        Pattern::Exact(exact) => Pattern::Exact(format!("spiffe://{exact}")),
-        Pattern::Prefix(prefix) => Pattern::Prefix(format!("spiffe://{prefix}")),
-        Pattern::Suffix(suffix) => Pattern::Regex(format!("spiffe://.*{}", quote(&suffix))),
-        // Presence of an identity; Envoy's own presence would count the dash that stands for none.
-        Pattern::Present | Pattern::Regex(_) => Pattern::Prefix("spiffe://".to_owned()),
-    }))
+    Ok(Source::Trusted(Trusted::Principal(text.to_owned())))
 }
 
 /// `namespaces`: a star anywhere, any trust domain.
@@ -90,13 +74,10 @@ fn service_account(place: &Place<'_>, text: &str) -> Result<Source, String> {
 /// `trustDomains`: at most one star.
 fn trust_domain(_: &Place<'_>, text: &str) -> Result<Source, String> {
     bounded(text)?;
-    let pattern = match text.split('*').collect::<Vec<_>>().as_slice() {
-        _ if text == "*" => Pattern::Prefix("spiffe://".to_owned()),
-        [whole] => Pattern::Prefix(format!("spiffe://{whole}/")),
-        [head, tail] => Pattern::Regex(format!("spiffe://{}[^/]*{}/.*", quote(head), quote(tail))),
-        _ => return Err("a trust domain takes one star at most".to_owned()),
-    };
-    Ok(Source::Identity(pattern))
+    if text.matches('*').count() > 1 {
+        return Err("a trust domain takes one star at most".to_owned());
+    }
+    Ok(Source::Trusted(Trusted::Domain(text.to_owned())))
 }
 
 /// `ipBlocks`: an address or a CIDR block.
