@@ -21,6 +21,7 @@ pub mod exchange;
 pub mod grpc;
 pub mod hbone;
 pub mod identity;
+pub mod judgement;
 pub mod lab;
 pub mod loopback;
 pub mod process;

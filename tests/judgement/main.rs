@@ -1,0 +1,10 @@
+//! The compiler of policies, held against what the API says: the evaluator of `tests::judgement`.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this target is a test")]
+
+mod cases;
+mod comparison;
+mod filters;
+mod sample;
+mod shrunk;
+mod waypoint;

@@ -1,0 +1,97 @@
+//! A counter-example without what does not matter to it.
+
+use serde_json::Value;
+use tests::judgement::{Body, Request};
+
+use crate::comparison::fresh_disagreement;
+
+/// Ends the test with the smallest counter-example that leaving things out leads to.
+pub(crate) fn report(seed: u64, manifests: &[Value], request: &Request, found: &str) -> ! {
+    let mut manifests = Value::Array(manifests.to_vec());
+    let mut request = request.clone();
+    let fails = |manifests: &Value, request: &Request| {
+        fresh_disagreement(manifests.as_array().map_or(&[], Vec::as_slice), request)
+    };
+    let Some(mut found) = fails(&manifests, &request) else {
+        panic!("seed {seed}: only after other policies: {found}\n{manifests:#}\n{request:#?}");
+    };
+    let mut at = 0;
+    while let Some(path) = places(&manifests).get(at).cloned() {
+        let mut smaller = manifests.clone();
+        remove(&mut smaller, &path);
+        if let Some(still) = fails(&smaller, &request) {
+            (manifests, found) = (smaller, still);
+        } else {
+            at += 1;
+        }
+    }
+    while let Some(smaller) = lighter(&request).into_iter().find(|it| fails(&manifests, it).is_some()) {
+        request = smaller;
+    }
+    panic!("seed {seed}: {found}\n{manifests:#}\n{request:#?}");
+}
+
+/// Where something can be left out: whole policies first, then what is inside.
+fn places(manifests: &Value) -> Vec<Vec<String>> {
+    let mut found = Vec::new();
+    let mut next = vec![(Vec::new(), manifests)];
+    while !next.is_empty() {
+        let mut below = Vec::new();
+        for (path, value) in next {
+            let children: Vec<(String, &Value)> = match value {
+                Value::Array(list) => {
+                    list.iter().enumerate().map(|(nth, value)| (nth.to_string(), value)).collect()
+                }
+                Value::Object(object) => object.iter().map(|(name, value)| (name.clone(), value)).collect(),
+                Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Vec::new(),
+            };
+            for (name, value) in children {
+                let path: Vec<String> = path.iter().cloned().chain([name]).collect();
+                let whole = path.len() == 1;
+                // What makes it a policy of that name stays.
+                if whole || path.get(1).is_some_and(|part| part == "spec") {
+                    if path.len() != 2 {
+                        found.push(path.clone());
+                    }
+                    below.push((path, value));
+                }
+            }
+        }
+        next = below;
+    }
+    found
+}
+
+fn remove(value: &mut Value, path: &[String]) {
+    let Some((name, rest)) = path.split_first() else { return };
+    match (value, rest.is_empty()) {
+        (Value::Array(list), true) => {
+            list.remove(name.parse().unwrap());
+        }
+        (Value::Object(object), true) => {
+            object.remove(name);
+        }
+        (Value::Array(list), false) => remove(&mut list[name.parse::<usize>().unwrap()], rest),
+        (Value::Object(object), false) => remove(object.get_mut(name).unwrap(), rest),
+        (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_), _) => {}
+    }
+}
+
+/// The request with one thing less.
+fn lighter(request: &Request) -> Vec<Request> {
+    let mut all = Vec::new();
+    if let Body::Http(http) = &request.body {
+        for nth in 0..http.headers.len() {
+            let mut http = http.clone();
+            http.headers.remove(nth);
+            all.push(Request { body: Body::Http(http), ..request.clone() });
+        }
+        for (method, path, host) in [("GET", &*http.path, &*http.host), (&http.method, "/", &http.host)] {
+            let mut http = http.clone();
+            (http.method, http.path, http.host) = (method.to_owned(), path.to_owned(), host.to_owned());
+            all.push(Request { body: Body::Http(http), ..request.clone() });
+        }
+    }
+    all.retain(|lighter| lighter != request);
+    all
+}

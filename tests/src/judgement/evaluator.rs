@@ -1,0 +1,101 @@
+//! The verdict on a request, and what made it.
+
+use std::collections::BTreeSet;
+
+use super::{
+    field::{Kind, Term},
+    policy::{Action, Policy, Rule},
+    request::{Body, Request},
+};
+
+/// What becomes of a request that is well formed and whose token, if any, is good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is passed on.
+    Allow,
+    /// It is refused.
+    Deny,
+}
+
+/// A verdict and what made it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// The verdict.
+    pub verdict: Verdict,
+    /// What made it.
+    pub because: Because,
+}
+
+/// What made a verdict. A rule is named `ns[namespace]-policy[name]-rule[place]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Because {
+    /// No policy that allows is attached, and none denies.
+    NothingAsked,
+    /// One of these rules allows; there is at least one.
+    Allowed(BTreeSet<String>),
+    /// One of these rules denies; there is at least one.
+    Denied(BTreeSet<String>),
+    /// Policies that allow are attached, and no rule of theirs matches.
+    NoneAllowed,
+    /// A rule asks a provider that the mesh does not have.
+    NoProvider(BTreeSet<String>),
+}
+
+/// Judges a request by the policies that are attached to what it asks for.
+///
+/// `inverted` turns the outcome of one kind of field around, to find out whether it mattered.
+pub fn judge(policies: &[&Policy], request: &Request, inverted: Option<(Kind, bool)>) -> Decision {
+    let of =
+        |action: Action| policies.iter().filter(move |policy| policy.enforced && policy.action == action);
+    let matched = |action: Action| {
+        let rules = of(action).flat_map(|policy| policy.rules.iter().map(move |rule| (policy, rule)));
+        let rules = rules.filter(|(_, rule)| matches(rule, action, request, inverted));
+        rules.map(|(policy, rule)| format!("{}-rule[{}]", policy.id, rule.index)).collect::<BTreeSet<_>>()
+    };
+    let deny = |because| Decision { verdict: Verdict::Deny, because };
+    // No provider is known here, and what asks an unknown one is denied.
+    let asked = matched(Action::Custom);
+    if !asked.is_empty() {
+        return deny(Because::NoProvider(asked));
+    }
+    let denied = matched(Action::Deny);
+    if !denied.is_empty() {
+        return deny(Because::Denied(denied));
+    }
+    if of(Action::Allow).next().is_none() {
+        return Decision { verdict: Verdict::Allow, because: Because::NothingAsked };
+    }
+    let allowed = matched(Action::Allow);
+    if allowed.is_empty() {
+        return deny(Because::NoneAllowed);
+    }
+    Decision { verdict: Verdict::Allow, because: Because::Allowed(allowed) }
+}
+
+fn matches(rule: &Rule, action: Action, request: &Request, inverted: Option<(Kind, bool)>) -> bool {
+    let is_tcp = matches!(request.body, Body::Tcp { .. });
+    let mut terms = rule.sources.iter().chain(&rule.operations).flatten().chain(&rule.conditions);
+    // Of a connection nothing is known that a request would say: a rule that allows cannot hold, and
+    // one that does not allow holds whatever is said.
+    if is_tcp && action == Action::Allow && terms.any(|term| term.kind.is_http()) {
+        return false;
+    }
+    let holds = |term: &Term| {
+        let inverted = inverted == Some((term.kind, term.negated));
+        (is_tcp && term.kind.is_http()) || term.holds(request) != inverted
+    };
+    let one_of = |alternatives: &[Vec<Term>]| {
+        alternatives.is_empty() || alternatives.iter().any(|terms| terms.iter().all(holds))
+    };
+    one_of(&rule.sources) && one_of(&rule.operations) && rule.conditions.iter().all(holds)
+}
+
+impl Policy {
+    /// The kinds of fields that it has, with whether they are negative.
+    pub fn kinds(&self) -> BTreeSet<(Kind, bool)> {
+        let rules = self.rules.iter();
+        let terms = rules
+            .flat_map(|rule| rule.sources.iter().chain(&rule.operations).flatten().chain(&rule.conditions));
+        terms.map(|term| (term.kind, term.negated)).collect()
+    }
+}
