@@ -48,7 +48,10 @@ pub use api::{
                 },
                 upstream_codec::v3::UpstreamCodec,
             },
-            listener::{http_inspector::v3::HttpInspector, original_dst::v3::OriginalDst},
+            listener::{
+                http_inspector::v3::HttpInspector, original_dst::v3::OriginalDst,
+                tls_inspector::v3::TlsInspector,
+            },
             network::{
                 http_connection_manager::v3::{self as http_connection_manager, HttpConnectionManager},
                 set_filter_state::v3::Config as NetworkSetFilterState,

@@ -16,5 +16,6 @@ mod services;
 mod shop;
 mod sources;
 mod survival;
+mod tls;
 mod tunnels;
 mod upstream;

@@ -24,13 +24,13 @@ use hyper_util::{
 use parking_lot::Mutex;
 use serde_json::json;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     task::JoinSet,
 };
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::grpc;
+use crate::{grpc, tls};
 
 /// What a server-first backend says to whoever connects.
 pub const BANNER: &str = "220 the backend speaks first\r\n";
@@ -48,6 +48,8 @@ pub enum Protocol {
     Echo,
     /// Sends [`BANNER`] as soon as somebody connects, then echoes.
     Banner,
+    /// TLS: says its name and the name that it was asked for, then echoes.
+    Tls,
 }
 
 /// What a backend has seen.
@@ -130,6 +132,11 @@ async fn serve(stream: TcpStream, protocol: Protocol, name: Arc<str>, seen: Arc<
             stream.write_all(BANNER.as_bytes()).await?;
             Ok(echo(stream, &seen).await?)
         }
+        Protocol::Tls => {
+            let mut stream = tls::accept(stream).await?;
+            tls::greet(&mut stream, &name).await?;
+            Ok(echo(stream, &seen).await?)
+        }
     }
 }
 
@@ -185,7 +192,7 @@ async fn answer(
     Ok(response)
 }
 
-async fn echo(mut stream: TcpStream, seen: &Counters) -> io::Result<()> {
+async fn echo(mut stream: impl AsyncRead + AsyncWrite + Unpin, seen: &Counters) -> io::Result<()> {
     let mut buffer = vec![0; 16 * 1024];
     loop {
         let length = stream.read(&mut buffer).await?;
@@ -194,5 +201,6 @@ async fn echo(mut stream: TcpStream, seen: &Counters) -> io::Result<()> {
         }
         seen.bytes.fetch_add(length as u64, Ordering::Relaxed);
         stream.write_all(&buffer[..length]).await?;
+        stream.flush().await?;
     }
 }

@@ -213,6 +213,7 @@ fn read_service(
 fn protocol(name: Option<&str>) -> Protocol {
     match name {
         Some("tcp-banner") => Protocol::Banner,
+        Some("tls") => Protocol::Tls,
         Some(name) if name == "tcp" || name.starts_with("tcp-") => Protocol::Echo,
         _ => Protocol::Http,
     }

@@ -25,6 +25,7 @@ pub mod judgement;
 pub mod lab;
 pub mod loopback;
 pub mod process;
+pub mod tls;
 pub mod token;
 
 mod until;

@@ -2,7 +2,7 @@
 //!
 //! Both the configuration and the status are made from this row, so that they cannot disagree.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use proto::{Kind, Name, ObjectRef};
 
@@ -21,6 +21,7 @@ use crate::{
     problem::{Problem, Reason},
     route::{
         backend::{BackendRef, Target},
+        hostname::Hostname,
         matches::HttpMatch,
         parent::{Parent, ParentRef},
         precedence::Rank,
@@ -34,6 +35,8 @@ pub(crate) struct ResolvedRoute {
     pub(crate) created: i64,
     pub(crate) parents: Vec<ResolvedParent>,
     pub(crate) rules: Vec<ResolvedRule>,
+    /// The names of which connections have to ask for one; none of a route that takes all there are.
+    pub(crate) hostnames: BTreeSet<Hostname>,
     /// What is wrong with the rules themselves.
     pub(crate) problems: Vec<Problem>,
     /// Why none of it can be applied.
@@ -142,6 +145,7 @@ pub(crate) fn bind(
         created: route.created,
         parents,
         rules,
+        hostnames: route.hostnames.clone(),
         problems: route.problems.clone(),
         refused: route.refused.clone(),
         unresolved,

@@ -11,6 +11,7 @@ use proto::{Kind, Name, ObjectRef};
 use super::{
     addressed::Addressed,
     applied_route::{self, AppliedRoute},
+    by_name::{self, ByName},
     resolved_route::{Forward, ResolvedRoute, Share},
     waypoint_of::WaypointOf,
 };
@@ -29,6 +30,8 @@ pub(crate) struct RoutesOf {
     pub(crate) protocol: Protocol,
     /// Where connections lead that are not HTTP.
     pub(crate) connections: Arc<Forward>,
+    /// Where they lead by the name that they ask for, if some route looks at it.
+    pub(crate) by_name: ByName,
     /// Routes of consumers: each group is for the callers of its own namespace, and they are asked
     /// for no other group.
     pub(crate) consumers: Vec<(Name, Vec<Routed>)>,
@@ -56,8 +59,8 @@ pub(crate) enum Failure {
 
 impl RoutesOf {
     /// Without requests to route.
-    const fn of_connections(connections: Arc<Forward>) -> Self {
-        Self { protocol: Protocol::Tcp, connections, consumers: Vec::new(), routes: Vec::new() }
+    fn of_connections(connections: Arc<Forward>, by_name: ByName) -> Self {
+        Self { protocol: Protocol::Tcp, connections, by_name, consumers: Vec::new(), routes: Vec::new() }
     }
 
     /// Everybody's.
@@ -79,7 +82,8 @@ impl RoutesOf {
             Protocol::Tcp | Protocol::Sniffed => Some(&*self.connections),
             Protocol::Http => None,
         };
-        requests.chain(connections).flat_map(Forward::backends).cloned().collect()
+        let named = self.by_name.0.values().map(|named| &*named.forward);
+        requests.chain(connections).chain(named).flat_map(Forward::backends).cloned().collect()
     }
 }
 
@@ -136,14 +140,14 @@ pub(crate) fn bind(
         );
         routes.extend(at_gateway.iter().filter(|(name, _)| takes_connections(name.kind)));
     }
-    let of_connections = routes.iter().find(|(name, _)| takes_connections(name.kind));
-    if let Some((_, route)) = of_connections {
-        let rule = route.rules.first().filter(|_| route.refused.is_none());
-        let connections = rule.map(|rule| Arc::clone(&rule.forward)).unwrap_or_default();
-        return Some(RoutesOf::of_connections(connections));
+    let of_connections: Vec<_> =
+        routes.iter().copied().filter(|(name, _)| takes_connections(name.kind)).collect();
+    if !of_connections.is_empty() {
+        let (connections, by_name) = by_name::merge(of_connections);
+        return Some(RoutesOf::of_connections(connections, by_name));
     }
     if !protocol.may_be_http() {
-        return Some(RoutesOf::of_connections(own));
+        return Some(RoutesOf::of_connections(own, ByName::default()));
     }
     // GEP-1426: "Requests from a namespace with consumer routes will utilize the (possibly merged)
     // set of routes in the consumer namespace. Requests from other namespaces will utilize the
@@ -160,6 +164,7 @@ pub(crate) fn bind(
     Some(RoutesOf {
         protocol,
         connections: Arc::clone(&own),
+        by_name: ByName::default(),
         consumers: groups.into_iter().map(|(namespace, routes)| (namespace, in_order(routes))).collect(),
         routes: producers.map_or_else(|| vec![default(own)], in_order),
     })

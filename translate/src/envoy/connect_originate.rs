@@ -54,21 +54,20 @@ pub(crate) fn emit() -> Listener {
     }
 }
 
-pub(crate) fn emit_cluster(trust_domain: &str) -> Cluster {
-    let http2 = HttpProtocolOptions {
-        upstream_protocol_options: Some(
-            http_protocol::http_protocol_options::UpstreamProtocolOptions::ExplicitHttpConfig(
-                http_protocol::http_protocol_options::ExplicitHttpConfig {
-                    protocol_config: Some(
-                        http_protocol::http_protocol_options::explicit_http_config::ProtocolConfig::Http2ProtocolOptions(
-                            core::Http2ProtocolOptions { allow_connect: true, ..Default::default() },
-                        ),
-                    ),
-                },
-            ),
-        ),
-        ..HttpProtocolOptions::default()
+/// HTTP/2 with tunnels in it.
+pub(crate) fn http2() -> http_protocol::http_protocol_options::UpstreamProtocolOptions {
+    use http_protocol::http_protocol_options::{
+        ExplicitHttpConfig, UpstreamProtocolOptions, explicit_http_config::ProtocolConfig,
     };
+    let http2 = core::Http2ProtocolOptions { allow_connect: true, ..Default::default() };
+    UpstreamProtocolOptions::ExplicitHttpConfig(ExplicitHttpConfig {
+        protocol_config: Some(ProtocolConfig::Http2ProtocolOptions(http2)),
+    })
+}
+
+pub(crate) fn emit_cluster(trust_domain: &str) -> Cluster {
+    let http2 =
+        HttpProtocolOptions { upstream_protocol_options: Some(http2()), ..HttpProtocolOptions::default() };
     let path = metadata::metadata_key::PathSegment {
         segment: Some(metadata::metadata_key::path_segment::Segment::Key("waypoint".to_owned())),
     };

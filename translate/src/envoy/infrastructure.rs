@@ -7,7 +7,7 @@ use proto::{
     envoy::{Cluster, Listener},
 };
 
-use super::{connect_originate, connect_terminate, main_internal, sniffed};
+use super::{connect_originate, connect_terminate, main_internal, server_name, sniffed, tls_router};
 use crate::{
     derive::Row,
     mesh::{
@@ -63,11 +63,15 @@ impl Infrastructure {
 }
 
 /// The names of the resources, which are the same for every waypoint.
-pub(crate) const NAMES: [(TypeUrl, &str); 5] = [
+pub(crate) const NAMES: [(TypeUrl, &str); 9] = [
     (TypeUrl::Cluster, connect_originate::NAME),
     (TypeUrl::Cluster, main_internal::NAME),
     (TypeUrl::Cluster, sniffed::NAME),
+    (TypeUrl::Cluster, server_name::NAME),
+    (TypeUrl::Cluster, tls_router::NAME),
     (TypeUrl::Listener, connect_originate::NAME),
+    (TypeUrl::Listener, server_name::NAME),
+    (TypeUrl::Listener, tls_router::NAME),
     (TypeUrl::Listener, connect_terminate::NAME),
 ];
 
@@ -95,7 +99,11 @@ pub(crate) fn emit(row: &Infrastructure, version: Version) -> Vec<Resource> {
         cluster(connect_originate::emit_cluster(&row.trust_domain)),
         cluster(main_internal::emit_cluster(main_internal::NAME)),
         cluster(main_internal::emit_cluster(sniffed::NAME)),
+        cluster(main_internal::emit_cluster(server_name::NAME)),
+        cluster(tls_router::emit_cluster()),
         listener(connect_originate::emit()),
+        listener(server_name::emit()),
+        listener(tls_router::emit()),
         Resource { wave: 1, ..listener(terminate) },
     ]
 }

@@ -16,5 +16,7 @@ pub(crate) mod main_internal;
 pub(crate) mod request_route;
 pub(crate) mod route_config;
 pub(crate) mod scope;
+pub(crate) mod server_name;
 pub(crate) mod sniffed;
 pub(crate) mod tls;
+pub(crate) mod tls_router;

@@ -103,7 +103,7 @@ fn action(routed: &Routed, key: &PortKey, settings: &Settings) -> route::route::
 }
 
 /// No cluster has this name, which is a failure of the share that has it.
-pub(crate) const REFUSED: &str = "refused";
+const REFUSED: &str = "refused";
 
 /// `None` if no share leads anywhere.
 pub(crate) fn clusters(
@@ -160,7 +160,46 @@ fn cluster_weight(
     emitted
 }
 
-fn respond(status: u32) -> route::route::Action {
+/// Where connections lead. A tunnel that leads nowhere is refused when it is opened.
+pub(crate) fn connections(
+    forward: &Forward,
+    key: &PortKey,
+    settings: &Settings,
+) -> route::route_action::ClusterSpecifier {
+    clusters(forward, key, settings)
+        .unwrap_or_else(|| route::route_action::ClusterSpecifier::Cluster(REFUSED.to_owned()))
+}
+
+/// A route for tunnels that lead there, whatever is in them.
+pub(crate) fn tunnel(name: &str, leads_to: route::route_action::ClusterSpecifier) -> route::Route {
+    let action = route::RouteAction {
+        cluster_specifier: Some(leads_to),
+        timeout: Some(seconds(0)),
+        upgrade_configs: vec![route::route_action::UpgradeConfig {
+            upgrade_type: "CONNECT".to_owned(),
+            connect_config: Some(route::route_action::upgrade_config::ConnectConfig::default()),
+            ..Default::default()
+        }],
+        ..route::RouteAction::default()
+    };
+    route::Route { action: Some(route::route::Action::Route(action)), ..tunnel_match(name) }
+}
+
+/// A route for tunnels, without an action.
+pub(crate) fn tunnel_match(name: &str) -> route::Route {
+    route::Route {
+        name: name.to_owned(),
+        r#match: Some(route::RouteMatch {
+            path_specifier: Some(route::route_match::PathSpecifier::ConnectMatcher(
+                route::route_match::ConnectMatcher {},
+            )),
+            ..route::RouteMatch::default()
+        }),
+        ..route::Route::default()
+    }
+}
+
+pub(crate) fn respond(status: u32) -> route::route::Action {
     route::route::Action::DirectResponse(route::DirectResponseAction {
         status,
         ..route::DirectResponseAction::default()

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use proto::{
     Name, TypeUrl,
-    envoy::{BoolValue, RouteConfiguration, core, http_rbac, rbac, route, seconds, string_struct},
+    envoy::{BoolValue, RouteConfiguration, core, http_rbac, rbac, route, string_struct},
 };
 
 use super::{
@@ -14,7 +14,7 @@ use super::{
     extension::{metadata, typed},
     found,
     main_internal::{self, DISPATCH_HEADER, SERVICE_FILTERS, service_filters},
-    request_route, sniffed,
+    request_route, server_name, sniffed, tls_router,
 };
 use crate::{
     bind::{policies_of::PoliciesOf, routes_of::RoutesOf},
@@ -117,7 +117,9 @@ impl PortConfig {
         };
         let Some(wildcard) = &self.wildcard else {
             let routes = [tunnel].into_iter().chain(requests).collect();
-            return vec![host(key.route_name(), vec!["*".to_owned()], routes)];
+            let mut hosts = vec![host(key.route_name(), vec!["*".to_owned()], routes)];
+            hosts.extend(tls_router::virtual_hosts(&self.routes.by_name, key, settings));
+            return hosts;
         };
         // A request is sent to the port that it names: it has to name the one that was dialled.
         let mut domains = vec![format!("{wildcard}:{}", key.port)];
@@ -136,9 +138,10 @@ impl PortConfig {
         let cluster = match protocol {
             Protocol::Http => internal(main_internal::NAME),
             Protocol::Sniffed => internal(sniffed::NAME),
-            // A tunnel that leads nowhere is refused when it is opened.
-            Protocol::Tcp => request_route::clusters(&self.routes.connections, key, settings)
-                .unwrap_or_else(|| internal(request_route::REFUSED)),
+            Protocol::Tcp if self.routes.by_name.0.is_empty() => {
+                request_route::connections(&self.routes.connections, key, settings)
+            }
+            Protocol::Tcp => internal(server_name::NAME),
         };
         let judged_here = match protocol {
             Protocol::Tcp => true,
@@ -154,14 +157,12 @@ impl PortConfig {
         };
         let filters = [(L4_DENY, verdicts.deny), (L4_ALLOW, verdicts.allow)];
         let filters = filters.into_iter().filter_map(|(name, rules)| Some((name.to_owned(), l4(rules?))));
+        let mut tunnel = request_route::tunnel("connect", cluster);
+        if let Some(route::route::Action::Route(action)) = &mut tunnel.action {
+            // A tunnel is the caller's to open again, unlike a request.
+            action.retry_policy = protocol.may_be_http().then(route::RetryPolicy::default);
+        }
         route::Route {
-            name: "connect".to_owned(),
-            r#match: Some(route::RouteMatch {
-                path_specifier: Some(route::route_match::PathSpecifier::ConnectMatcher(
-                    route::route_match::ConnectMatcher {},
-                )),
-                ..route::RouteMatch::default()
-            }),
             metadata: Some(metadata([(
                 "istio",
                 string_struct([
@@ -172,19 +173,7 @@ impl PortConfig {
                 ]),
             )])),
             typed_per_filter_config: filters.collect(),
-            action: Some(route::route::Action::Route(route::RouteAction {
-                cluster_specifier: Some(cluster),
-                timeout: Some(seconds(0)),
-                // A tunnel is the caller's to open again, unlike a request.
-                retry_policy: protocol.may_be_http().then(route::RetryPolicy::default),
-                upgrade_configs: vec![route::route_action::UpgradeConfig {
-                    upgrade_type: "CONNECT".to_owned(),
-                    connect_config: Some(route::route_action::upgrade_config::ConnectConfig::default()),
-                    ..Default::default()
-                }],
-                ..route::RouteAction::default()
-            })),
-            ..route::Route::default()
+            ..tunnel
         }
     }
 

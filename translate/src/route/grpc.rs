@@ -45,6 +45,7 @@ pub(crate) fn lower(object: &Object) -> Route {
         parents: parent::lower(parent_refs.as_ref(), &namespace),
         rules,
         problems,
+        hostnames: BTreeSet::new(),
         refused: None,
     }
 }

@@ -1,5 +1,7 @@
 //! HTTPRoute: rules of matches and backends, for the HTTP ports of its parents.
 
+use std::collections::BTreeSet;
+
 use proto::{
     Name,
     gateway::{
@@ -40,6 +42,7 @@ pub(crate) fn lower(object: &Object) -> Route {
         parents: parent::lower(parent_refs.as_ref(), &namespace),
         rules,
         problems,
+        hostnames: BTreeSet::new(),
         refused: None,
     }
 }

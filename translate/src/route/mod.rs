@@ -3,6 +3,7 @@
 pub(crate) mod backend;
 pub(crate) mod grpc;
 pub(crate) mod header;
+pub(crate) mod hostname;
 pub(crate) mod http;
 pub(crate) mod matches;
 pub(crate) mod parent;

@@ -1,10 +1,12 @@
 //! A route as the joins see it, whatever its kind: parents, and rules of matches and backends.
 
+use std::collections::BTreeSet;
+
 use proto::{Kind, Name, ObjectRef};
 
 use super::{
-    backend::BackendRef, matches::HttpMatch, parent::ParentRef, precedence::Rank, retry::Retry,
-    session::Session, timeout::Timeouts,
+    backend::BackendRef, hostname::Hostname, matches::HttpMatch, parent::ParentRef, precedence::Rank,
+    retry::Retry, session::Session, timeout::Timeouts,
 };
 use crate::{derive::Row, filter::Filter, problem::Problem};
 
@@ -15,6 +17,8 @@ pub(crate) struct Route {
     pub(crate) created: i64,
     pub(crate) parents: Vec<ParentRef>,
     pub(crate) rules: Vec<Rule>,
+    /// The names of which connections have to ask for one; none of a route that takes all there are.
+    pub(crate) hostnames: BTreeSet<Hostname>,
     pub(crate) problems: Vec<Problem>,
     /// Why none of it can be applied. It keeps its place if no other route wants that, and what it
     /// would have had to decide there is refused.

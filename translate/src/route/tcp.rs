@@ -1,5 +1,7 @@
 //! TCPRoute: shares of connections, for the ports of its parents that do not speak HTTP.
 
+use std::collections::BTreeSet;
+
 use proto::{
     Name,
     gateway::{
@@ -53,6 +55,7 @@ pub(super) fn lower_connections(
         parents: parent::lower(parent_refs, &namespace),
         rules: rules.collect(),
         problems: problems.collect(),
+        hostnames: BTreeSet::new(),
         refused: None,
     }
 }

@@ -1,20 +1,20 @@
-//! TLSRoute: without hostnames a TCPRoute by another name; with them it is refused.
+//! TLSRoute: shares of the connections that ask for one of its hostnames.
 //!
-//! Istio's waypoints, too, apply a TLSRoute without hostnames to every connection, TLS or not.
+//! Without hostnames it is a TCPRoute by another name, as it is to Istio's waypoints: for every
+//! connection, TLS or not. With them only the SNI counts, whatever they are: the name of the Service
+//! itself is a name like others.
 
 use proto::gateway::{TlsRoute as Object, TlsRouteSpec};
 
-use super::{rule::Route, tcp};
-use crate::problem::{FieldPath, Problem, Reason};
+use super::{hostname, rule::Route, tcp};
+use crate::problem::FieldPath;
 
 pub(crate) fn lower(object: &Object) -> Route {
     let TlsRouteSpec { hostnames, parent_refs, rules, use_default_gateways: _ } = &object.spec;
-    let every_connection = hostnames.is_null() || hostnames.as_array().is_some_and(Vec::is_empty);
-    // To ignore them would send connections for other hosts to these backends.
-    let refused = (!every_connection).then(|| Problem {
-        at: FieldPath::new("spec").field("hostnames"),
-        reason: Reason::UnsupportedValue,
-        message: "a waypoint does not match the SNI; leave the hostnames out to route every connection, or give each host a Service or ServiceEntry of its own".to_owned(),
-    });
-    Route { refused, ..tcp::lower_connections(&object.metadata, parent_refs.as_ref(), rules) }
+    let mut route = tcp::lower_connections(&object.metadata, parent_refs.as_ref(), rules);
+    match hostname::lower(hostnames, &FieldPath::new("spec").field("hostnames"), &mut route.problems) {
+        Ok(hostnames) => route.hostnames = hostnames,
+        Err(refused) => route.refused = Some(refused),
+    }
+    route
 }

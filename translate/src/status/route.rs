@@ -7,7 +7,7 @@ use proto::ObjectRef;
 use super::{Condition, ParentStatus, Status, Truth};
 use crate::{
     bind::{
-        applied_route::AppliedRoute,
+        applied_route::{AppliedRoute, Force},
         resolved_parent::{Attached, AttachedService, ResolvedParent},
         resolved_route::ResolvedRoute,
         waypoint_of::{Refused, WaypointOf},
@@ -81,25 +81,36 @@ fn conditions(
 }
 
 fn accepted(applied: &AppliedRoute, attached: &Attached) -> Condition {
-    let (asked, rivals): (usize, Vec<String>) = match attached {
+    let places: Vec<(String, &Force)> = match attached {
         Attached::Services(services) => {
             let ports = services.iter().flat_map(|AttachedService { service, ports, waypoints: _ }| {
                 ports.iter().map(move |port| (service.clone(), *port))
             });
-            let ports: Vec<_> = ports.collect();
-            let rivals = ports.iter().filter_map(|on_port| {
-                let rival = applied.ports.get(on_port)?.as_ref()?;
-                let (service, port) = on_port;
-                Some(format!("port {port} of {} has {rival} instead", named(service)))
-            });
-            (ports.len(), rivals.collect())
+            ports
+                .filter_map(|on_port| {
+                    let force = applied.ports.get(&on_port)?;
+                    Some((format!("port {} of {}", on_port.1, named(&on_port.0)), force))
+                })
+                .collect()
         }
         Attached::Gateway(gateway) => {
-            let rival = applied.gateways.get(gateway).and_then(Option::as_ref);
-            (1, rival.map(|rival| format!("Gateway {gateway} has {rival} instead")).into_iter().collect())
+            let force = applied.gateways.get(gateway);
+            force.map(|force| (format!("Gateway {gateway}"), force)).into_iter().collect()
         }
     };
-    let nowhere = rivals.len() == asked;
+    let (mut nowhere, mut rivals) = (true, Vec::new());
+    for (place, force) in places {
+        match force {
+            Force::All => nowhere = false,
+            Force::Without(lost) => {
+                nowhere = false;
+                rivals.extend(
+                    lost.iter().map(|(name, rival)| format!("{place} has {rival} for {name} instead")),
+                );
+            }
+            Force::Nothing(rival) => rivals.push(format!("{place} has {rival} instead")),
+        }
+    }
     Condition {
         kind: "Accepted",
         truth: if nowhere { Truth::False } else { Truth::True },

@@ -1,0 +1,113 @@
+//! The listener `tls_router`: connections by the name that they ask for, which `main_internal_tls`
+//! has made the authority of a tunnel. The port's RouteConfiguration has a virtual host for each.
+
+use std::collections::BTreeMap;
+
+use proto::envoy::{
+    BoolValue, Cluster, HttpConnectionManager, HttpProtocolOptions, Listener, Router, UInt32Value, core,
+    http_connection_manager as hcm, listener, pack, route, seconds,
+};
+
+use super::{
+    access_log, cluster as clusters, connect_originate,
+    extension::{http_filter, network_filter},
+    main_internal::{self, DISPATCH_HEADER},
+    request_route, scope,
+};
+use crate::{
+    bind::by_name::{ByName, Named},
+    mesh::name::PortKey,
+    settings::Settings,
+};
+
+/// The listener and the cluster that leads to it.
+pub(crate) const NAME: &str = "tls_router";
+
+/// The authority of a tunnel for that name. No address that a caller can dial ends like this, so the
+/// virtual hosts for names and the one for callers' tunnels never meet.
+pub(crate) fn authority(name: &str) -> String {
+    format!("{name}.sni")
+}
+
+pub(crate) fn emit() -> Listener {
+    Listener {
+        filter_chains: vec![listener::FilterChain {
+            name: "default".to_owned(),
+            filters: vec![network_filter("envoy.filters.network.http_connection_manager", &manager())],
+            ..listener::FilterChain::default()
+        }],
+        ..main_internal::internal(NAME)
+    }
+}
+
+fn manager() -> HttpConnectionManager {
+    HttpConnectionManager {
+        stat_prefix: NAME.to_owned(),
+        codec_type: hcm::http_connection_manager::CodecType::Http2.into(),
+        http2_protocol_options: Some(core::Http2ProtocolOptions {
+            allow_connect: true,
+            ..core::Http2ProtocolOptions::default()
+        }),
+        stream_idle_timeout: Some(seconds(0)),
+        upgrade_configs: vec![hcm::http_connection_manager::UpgradeConfig {
+            upgrade_type: "CONNECT".to_owned(),
+            ..Default::default()
+        }],
+        http_filters: vec![http_filter("envoy.filters.http.router", &Router::default())],
+        access_log: vec![access_log::all()],
+        route_specifier: Some(scope::by_header(DISPATCH_HEADER)),
+        generate_request_id: Some(BoolValue { value: false }),
+        ..HttpConnectionManager::default()
+    }
+}
+
+pub(crate) fn emit_cluster() -> Cluster {
+    let options = HttpProtocolOptions {
+        common_http_protocol_options: Some(core::HttpProtocolOptions {
+            // The pool of a caller's connection outlives it for as long as a connection in it is idle.
+            max_requests_per_connection: Some(UInt32Value { value: 1 }),
+            ..core::HttpProtocolOptions::default()
+        }),
+        upstream_protocol_options: Some(connect_originate::http2()),
+        ..HttpProtocolOptions::default()
+    };
+    Cluster {
+        typed_extension_protocol_options: [(clusters::HTTP_OPTIONS.to_owned(), pack(&options))].into(),
+        ..main_internal::emit_cluster(NAME)
+    }
+}
+
+/// The virtual hosts of the names: Envoy takes an exact one before a wildcard, and the longest
+/// wildcard first, as Gateway API has it for hostnames. One route for several names is said once.
+///
+/// There is always one for every other name, or those would meet the tunnel's own route.
+pub(crate) fn virtual_hosts(
+    ByName(by_name): &ByName,
+    key: &PortKey,
+    settings: &Settings,
+) -> Vec<route::VirtualHost> {
+    if by_name.is_empty() {
+        return Vec::new();
+    }
+    let mut by_route: BTreeMap<&str, (&Named, Vec<String>)> = BTreeMap::new();
+    for (name, named) in by_name {
+        let domain = authority(&name.as_ref().map_or_else(|| "*".to_owned(), ToString::to_string));
+        by_route.entry(&named.name).or_insert_with(|| (named, Vec::new())).1.push(domain);
+    }
+    let hosts = by_route.into_values().map(|(Named { name, forward }, domains)| {
+        let cluster = request_route::connections(forward, key, settings);
+        host(domains, request_route::tunnel(name, cluster))
+    });
+    let rest = (!by_name.contains_key(&None)).then(|| {
+        let refuse = route::Route {
+            action: Some(request_route::respond(404)),
+            ..request_route::tunnel_match("not-found")
+        };
+        host(vec![authority("*")], refuse)
+    });
+    hosts.chain(rest).collect()
+}
+
+fn host(domains: Vec<String>, route: route::Route) -> route::VirtualHost {
+    route::VirtualHost { name: route.name.clone(), domains, routes: vec![route], ..Default::default() }
+}
