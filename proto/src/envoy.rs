@@ -38,6 +38,7 @@ pub use api::{
                 dynamic_forward_proxy::v3::{
                     FilterConfig as DynamicForwardProxy, filter_config as dynamic_forward_proxy,
                 },
+                ext_authz::v3::{self as ext_authz, ExtAuthz as HttpExtAuthz},
                 filter_chain::v3 as http_filter_chain,
                 grpc_stats::v3 as http_grpc_stats,
                 rbac::v3 as http_rbac,
@@ -75,7 +76,10 @@ pub use api::{
         },
         upstreams::http::v3::{self as http_protocol, HttpProtocolOptions},
     },
-    r#type::{http::v3 as session_cookie, matcher::v3 as matcher, metadata::v3 as metadata, v3 as percent},
+    r#type::{
+        http::v3 as session_cookie, matcher::v3 as matcher, metadata::v3 as metadata, v3 as percent,
+        v3 as http_status,
+    },
 };
 pub use envoy_types::pb::xds::{core::v3 as xds_core, r#type::matcher::v3 as xds_matcher};
 pub use google::protobuf::{
@@ -84,6 +88,14 @@ pub use google::protobuf::{
 
 /// The discovery service: requests, responses, the server trait and a client for tests.
 pub use api::service::discovery::v3 as discovery;
+
+/// What an extension provider is asked, and answers.
+pub mod permission {
+    pub use super::{
+        api::service::auth::v3::{CheckRequest, CheckResponse, DeniedHttpResponse, check_response},
+        google::rpc::Status,
+    };
+}
 
 /// Packs a message into an `Any` under its own type URL.
 pub fn pack<T: Message + Name>(message: &T) -> Any {

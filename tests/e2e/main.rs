@@ -7,6 +7,7 @@ mod callers;
 mod canary;
 mod changes;
 mod corpus;
+mod custom;
 mod demo;
 mod flips;
 mod mesh_config;

@@ -30,7 +30,7 @@ use tokio::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::{grpc, tls};
+use crate::{ext_authz, grpc, tls};
 
 /// What a server-first backend says to whoever connects.
 pub const BANNER: &str = "220 the backend speaks first\r\n";
@@ -40,9 +40,10 @@ pub const BANNER: &str = "220 the backend speaks first\r\n";
 pub enum Protocol {
     /// HTTP/1.1 and HTTP/2 on one port. The answer is a JSON object: the backend's `name`, and the
     /// `method`, `path`, `version`, `authority` and `headers` of the request as they arrived. A gRPC call
-    /// of any service and method is answered with one message that is the same object. A request may
+    /// of any service and method is answered with one message that is the same object, or, if it asks for
+    /// a permission, with what [`ext_authz`] says. A request may
     /// ask for an answer after `x-wait` milliseconds, and that its first `x-fail` tries, told apart by
-    /// `x-request-id`, be answered with 503.
+    /// `x-request-id`, be answered with 503; or that it be answered with the status `x-answer`.
     Http,
     /// Sends back what it receives.
     Echo,
@@ -157,7 +158,7 @@ async fn answer(
 ) -> Result<Response<UnsyncBoxBody<Bytes, Infallible>>, Infallible> {
     let (parts, body) = request.into_parts();
     // The request is read to its end before the answer, so that keep-alive connections stay in step.
-    let body = body.collect().await.map(|body| body.to_bytes().len()).unwrap_or_default();
+    let sent = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
     let number = |name| parts.headers.get(name).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     if let Some(wait) = number("x-wait") {
         tokio::time::sleep(Duration::from_millis(wait)).await;
@@ -174,11 +175,13 @@ async fn answer(
         "authority": parts.uri.authority().map(http::uri::Authority::as_str),
         "version": format!("{:?}", parts.version),
         "headers": headers,
-        "body": body,
+        "body": sent.len(),
     });
     let is_grpc = parts.headers.get(CONTENT_TYPE).is_some_and(grpc::is_content_type);
     let (body, content_type) = if is_grpc {
-        let message = Full::new(grpc::frame(seen.to_string().as_bytes()));
+        let permission =
+            (parts.uri.path() == ext_authz::METHOD).then(|| ext_authz::answer(sent).ok()).flatten();
+        let message = Full::new(permission.unwrap_or_else(|| grpc::frame(seen.to_string().as_bytes())));
         (message.with_trailers(async { Some(Ok(grpc::ok())) }).boxed_unsync(), grpc::CONTENT_TYPE)
     } else {
         (Full::new(Bytes::from(seen.to_string())).boxed_unsync(), "application/json")
@@ -187,6 +190,11 @@ async fn answer(
     let id = headers.get("x-request-id").map(|ids| ids.concat()).unwrap_or_default();
     if number("x-fail").is_some_and(|wanted| counters.tries(id) <= wanted) {
         *response.status_mut() = http::StatusCode::SERVICE_UNAVAILABLE;
+    }
+    let answer =
+        number("x-answer").and_then(|status| http::StatusCode::from_u16(u16::try_from(status).ok()?).ok());
+    if let Some(status) = answer {
+        *response.status_mut() = status;
     }
     response.headers_mut().insert(CONTENT_TYPE, http::HeaderValue::from_static(content_type));
     Ok(response)

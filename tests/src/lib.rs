@@ -18,6 +18,7 @@ pub mod catalog;
 pub mod demo;
 pub mod envoy_binary;
 pub mod exchange;
+pub mod ext_authz;
 pub mod grpc;
 pub mod hbone;
 pub mod identity;

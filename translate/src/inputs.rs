@@ -19,7 +19,10 @@ use crate::{
         workload::{self, Workload},
         workload_entry::{self, WorkloadEntry},
     },
-    policy::authorization::{self, Authorization},
+    policy::{
+        authorization::{self, Authorization},
+        extension_provider::Provider,
+    },
     route::{grpc, http, rule::Route, tcp, tls},
     settings::Settings,
 };
@@ -29,6 +32,7 @@ pub(crate) struct Inputs {
     pub(crate) trust: Table<Trust>,
     pub(crate) root: Table<RootNamespace>,
     pub(crate) normalization: Table<Normalization>,
+    pub(crate) providers: Table<Provider>,
     pub(crate) namespaces: Table<Namespace>,
     /// Services, and the hosts of the entries that have them.
     pub(crate) services: Table<Service>,
@@ -50,6 +54,7 @@ impl Inputs {
             trust: Table::default(),
             root: Table::default(),
             normalization: Table::default(),
+            providers: Table::default(),
             namespaces: Table::default(),
             services: Table::default(),
             entries: Table::default(),
@@ -73,11 +78,17 @@ impl Inputs {
     /// Puts the mesh configuration in force, or none.
     fn configure(&mut self, config: Option<MeshConfig>, settings: &Settings, touched: &mut Touched) {
         let said = config.is_some();
-        let MeshConfig { trust, root, normalization, said: what } =
+        let MeshConfig { trust, root, normalization, mut providers, said: what } =
             config.unwrap_or_else(|| MeshConfig::absent(settings));
         self.trust.set(touched, (), Some(trust));
         self.root.set(touched, (), Some(root));
         self.normalization.set(touched, (), Some(normalization));
+        let names: BTreeSet<Name> =
+            self.providers.untracked().keys().chain(providers.keys()).cloned().collect();
+        for name in names {
+            let provider = providers.remove(&name);
+            self.providers.set(touched, name, provider);
+        }
         self.mesh_config.set(touched, (), said.then_some(what));
     }
 
@@ -153,6 +164,7 @@ impl Inputs {
             trust,
             root,
             normalization,
+            providers,
             namespaces,
             services,
             entries,
@@ -168,6 +180,7 @@ impl Inputs {
         trust.begin();
         root.begin();
         normalization.begin();
+        providers.begin();
         namespaces.begin();
         services.begin();
         entries.begin();

@@ -8,7 +8,7 @@ use crate::{
     bind::{
         addressed::Addressed,
         endpoints_of::{self, EndpointsOf},
-        routes_of,
+        policies_of, routes_of,
         upstream_of::{self, Upstream},
         waypoint_of::WaypointOf,
     },
@@ -86,21 +86,7 @@ impl Resources {
             },
         );
 
-        // A cluster is there for as long as some route leads to it.
-        let count =
-            |reads: &Reads, key: &PortKey| routes_of.count(reads, &routes_of::Bucket::EndsAt(key.clone()));
-        let leads = |key: &PortKey| count(&Reads::default(), key) > 0;
-        // One that is there already hears by itself of what it read.
-        let reached = routes_of.changed().iter().flat_map(|key| routes_of.backends(key));
-        let new: Vec<_> = reached.filter(|key| !clusters.untracked().contains_key(key)).collect();
-        clusters.update(touched, new, leads, |reads, key| {
-            if count(reads, key) == 0 {
-                return None;
-            }
-            let protocol = addressed.get(reads, &key.service)?.port(key.port)?.protocol;
-            let upstream = upstream_of::bind(reads, inputs, addressed, &key.service, key.port)?;
-            Some(ServiceCluster { protocol, upstream })
-        });
+        update_clusters(clusters, touched, inputs, bindings);
         let clusters = &*clusters;
 
         endpoints_of.update(
@@ -278,6 +264,36 @@ fn update_listeners(
             Some(InnerListeners { normalization: **inputs.normalization.get(reads, &())? })
         },
     );
+}
+
+/// The clusters of service ports.
+fn update_clusters(
+    clusters: &mut Derived<ServiceCluster>,
+    touched: &mut Touched,
+    inputs: &Inputs,
+    bindings: &Bindings,
+) {
+    let Bindings { routes_of, policies_of, .. } = bindings;
+    let addressed = bindings.addressed(inputs);
+    // A cluster is there for as long as some route leads to it, or some policy has it asked.
+    let count = |reads: &Reads, key: &PortKey| {
+        routes_of.count(reads, &routes_of::Bucket::EndsAt(key.clone()))
+            + policies_of.count(reads, &policies_of::Bucket::Asks(key.clone()))
+    };
+    let leads = |key: &PortKey| count(&Reads::default(), key) > 0;
+    // One that is there already hears by itself of what it read.
+    let reached = routes_of.changed().iter().flat_map(|key| routes_of.backends(key));
+    let asked = policies_of.changed().iter().flat_map(|key| policies_of.asked(key));
+    let new: Vec<_> = reached.chain(asked).filter(|key| !clusters.untracked().contains_key(key)).collect();
+    clusters.update(touched, new, leads, |reads, key| {
+        if count(reads, key) == 0 {
+            return None;
+        }
+        let protocol = addressed.get(reads, &key.service)?.port(key.port)?.protocol;
+        let upstream = upstream_of::bind(reads, inputs, addressed, &key.service, key.port)?;
+        let called = policies_of.count(reads, &policies_of::Bucket::Calls(key.clone())) > 0;
+        Some(ServiceCluster { protocol, upstream, called })
+    });
 }
 
 struct Moved<'s> {

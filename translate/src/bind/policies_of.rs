@@ -1,26 +1,56 @@
 //! Which policies judge the requests to a service, behind its waypoint.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
-use super::waypoint_of::WaypointOf;
+use super::{
+    asked_of::{self, Asked},
+    waypoint_of::WaypointOf,
+};
 use crate::{
     derive::{Derived, Reads, Row},
     inputs::Inputs,
     mesh::{
         mesh_config::{RootNamespace, Standing},
-        name::{Key, Origin, ServiceKey},
+        name::{Key, Origin, PortKey, ServiceKey},
     },
-    policy::authorization::{Action, Judgement, Target},
+    policy::{
+        authorization::{Action, Judgement, Layer, Target, custom},
+        extension_provider::Speaks,
+    },
 };
 
-/// The judgements, each under the name of its policy, in the order of the names.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub(crate) struct PoliciesOf(pub(crate) Vec<(Key, Arc<Judgement>)>);
+pub(crate) struct PoliciesOf {
+    /// The judgements, each under the name of its policy, in the order of the names.
+    pub(crate) judgements: Vec<(Key, Arc<Judgement>)>,
+    /// Who is asked before, in the order of their names.
+    pub(crate) asked: Vec<Asked>,
+}
+
+/// A service port whose answers somebody waits for, behind that waypoint.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Bucket {
+    Asks(PortKey),
+    /// By gRPC.
+    Calls(PortKey),
+}
 
 impl PoliciesOf {
     /// Whether some policy means something else for a TCP connection than for an HTTP request.
     pub(crate) fn needs_http(&self) -> bool {
-        self.0.iter().any(|(_, judgement)| judgement.needs_http())
+        !self.asked.is_empty() || self.judgements.iter().any(|(_, judgement)| judgement.needs_http())
+    }
+}
+
+impl PoliciesOf {
+    /// What judges there besides those who are asked. Who cannot be asked there cannot allow anything.
+    pub(crate) fn judging(&self, layer: Layer) -> Cow<'_, [(Key, Arc<Judgement>)]> {
+        let silent: Vec<_> = self.asked.iter().filter(|asked| !custom::can_ask(asked, layer)).collect();
+        if silent.is_empty() {
+            return Cow::Borrowed(&self.judgements);
+        }
+        let denying = silent.into_iter().flat_map(|asked| asked.policies.iter().cloned());
+        Cow::Owned(self.judgements.iter().cloned().chain(denying).collect())
     }
 }
 
@@ -28,10 +58,18 @@ impl Row for PoliciesOf {
     const TABLE: &'static str = "policies of";
     /// The waypoint and the service behind it.
     type Key = (Key, ServiceKey);
-    type Bucket = ();
+    type Bucket = Bucket;
 
-    fn buckets(_key: &Self::Key, _row: &Self) -> Vec<()> {
-        Vec::new()
+    fn buckets((waypoint, _): &Self::Key, row: &Self) -> Vec<Bucket> {
+        let buckets = row.asked.iter().flat_map(|asked| {
+            let port = asked.port(waypoint);
+            let calls = match asked.provider.speaks {
+                Speaks::Grpc => Some(Bucket::Calls(port.clone())),
+                Speaks::Http(_) => None,
+            };
+            calls.into_iter().chain([Bucket::Asks(port)])
+        });
+        buckets.collect()
     }
 }
 
@@ -81,7 +119,8 @@ pub(crate) fn bind(
             *judgement = judgement.trusting(trust);
         }
     }
-    Some(PoliciesOf(policies))
+    let asked = asked_of::bind(reads, inputs, &mut policies);
+    Some(PoliciesOf { judgements: policies, asked })
 }
 
 /// What of a judgement counts.
@@ -95,5 +134,13 @@ fn counting(judgement: &Arc<Judgement>, standing: Standing) -> Option<Arc<Judgem
         (Standing::Whole, _) | (Standing::DenyingOnly, Some(Action::Deny) | None) => {
             Some(Arc::clone(judgement))
         }
+    }
+}
+
+impl Derived<PoliciesOf> {
+    /// The service ports that the policies of a service ask now, for finding keys only.
+    pub(crate) fn asked(&self, key: &(Key, ServiceKey)) -> Vec<PortKey> {
+        let asked = self.untracked().get(key).map(|row| row.asked.as_slice()).unwrap_or_default();
+        asked.iter().map(|asked| asked.port(&key.0)).collect()
     }
 }

@@ -33,6 +33,8 @@ pub(crate) const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpPr
 pub(crate) struct ServiceCluster {
     pub(crate) protocol: Protocol,
     pub(crate) upstream: Upstream,
+    /// We call it ourselves, by gRPC: it speaks HTTP/2, whatever else comes its way.
+    pub(crate) called: bool,
 }
 
 impl Row for ServiceCluster {
@@ -68,7 +70,9 @@ impl Emit for ServiceCluster {
 
     fn emit_at(&self, key: &PortKey, settings: &Settings, place: &Place) -> Cluster {
         let name = Self::name(key, settings);
-        let http = self.protocol.may_be_http().then(|| (HTTP_OPTIONS.to_owned(), pack(&as_downstream())));
+        let options =
+            if self.called { Some(http2()) } else { self.protocol.may_be_http().then(as_downstream) };
+        let http = options.map(|options| (HTTP_OPTIONS.to_owned(), pack(&options)));
         Cluster {
             typed_extension_protocol_options: http.into_iter().collect(),
             ..match &self.upstream {
@@ -198,6 +202,20 @@ fn as_downstream() -> HttpProtocolOptions {
                 },
             ),
         ),
+        ..HttpProtocolOptions::default()
+    }
+}
+
+fn http2() -> HttpProtocolOptions {
+    use http_protocol::http_protocol_options::{
+        ExplicitHttpConfig, UpstreamProtocolOptions, explicit_http_config::ProtocolConfig,
+    };
+    HttpProtocolOptions {
+        upstream_protocol_options: Some(UpstreamProtocolOptions::ExplicitHttpConfig(ExplicitHttpConfig {
+            protocol_config: Some(
+                ProtocolConfig::Http2ProtocolOptions(core::Http2ProtocolOptions::default()),
+            ),
+        })),
         ..HttpProtocolOptions::default()
     }
 }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use proto::envoy::{
     BoolValue, HttpConnectionManager, HttpSetFilterState, Listener, Router, UInt32Value, core,
-    http_connection_manager as hcm, http_rbac, listener, matcher, pack, rbac, seconds,
+    http_connection_manager as hcm, http_filter_chain, http_rbac, listener, matcher, pack, rbac, seconds,
 };
 
 use super::{
@@ -20,6 +20,8 @@ use super::{
 
 pub(crate) const NAME: &str = "connect_terminate";
 
+/// The filter that a TCP port's route fills with whom its policies ask.
+pub(crate) const L4_ASK: &str = "l4-ask";
 /// The filters that a TCP port's route fills with its policies: denying first, then allowing.
 pub(crate) const L4_DENY: &str = "l4-deny";
 /// See [`L4_DENY`].
@@ -65,6 +67,7 @@ fn manager() -> HttpConnectionManager {
         http_filters: vec![
             http_filter("envoy.filters.http.set_filter_state", &learn()),
             http_filter("peer", &one_spiffe_peer()),
+            http_filter(L4_ASK, &http_filter_chain::FilterChainConfig::default()),
             http_filter(L4_DENY, &http_rbac::Rbac::default()),
             http_filter(L4_ALLOW, &http_rbac::Rbac::default()),
             http_filter("envoy.filters.http.router", &Router::default()),

@@ -10,7 +10,7 @@ use proto::{
 };
 
 use super::{
-    connect_terminate::{L4_ALLOW, L4_DENY, l4},
+    connect_terminate::{L4_ALLOW, L4_ASK, L4_DENY, l4},
     extension::{metadata, typed},
     found,
     main_internal::{self, DISPATCH_HEADER, SERVICE_FILTERS, service_filters},
@@ -24,7 +24,7 @@ use crate::{
         name::{Key, PortKey},
         protocol::Protocol,
     },
-    policy::authorization::{self, Layer},
+    policy::authorization::{self, Layer, custom},
     route::retry,
     settings::Settings,
 };
@@ -79,7 +79,7 @@ impl Emit for PortConfig {
             // What no rule matches is judged first like everything else, and then not found.
             routes.push(request_route::not_found());
         }
-        let mut filters = if protocol.may_be_http() { self.filters(key.port) } else { Vec::new() };
+        let mut filters = if protocol.may_be_http() { self.filters(key, settings) } else { Vec::new() };
         if self.wildcard.is_some() {
             filters.push(typed("dns", &found::requested(&key.cluster_name(&settings.cluster_domain))));
         }
@@ -151,7 +151,7 @@ impl PortConfig {
             Protocol::Sniffed => !self.policies.needs_http(),
         };
         let verdicts = if judged_here {
-            authorization::emit(&self.policies.0, key.port, Layer::Tcp)
+            authorization::emit(&self.policies.judging(Layer::Tcp), key.port, Layer::Tcp)
         } else {
             authorization::Verdicts::default()
         };
@@ -162,6 +162,12 @@ impl PortConfig {
             // A tunnel is the caller's to open again, unlike a request.
             action.retry_policy = protocol.may_be_http().then(route::RetryPolicy::default);
         }
+        let ask = if judged_here {
+            custom::emit(&self.policies.asked, key, Layer::Tcp, settings)
+        } else {
+            Vec::new()
+        };
+        let ask = (!ask.is_empty()).then(|| (L4_ASK.to_owned(), service_filters(ask)));
         route::Route {
             metadata: Some(metadata([(
                 "istio",
@@ -172,24 +178,24 @@ impl PortConfig {
                     ("proto", protocol.as_str().to_owned()),
                 ]),
             )])),
-            typed_per_filter_config: filters.collect(),
+            typed_per_filter_config: filters.chain(ask).collect(),
             ..tunnel
         }
     }
 
     /// The service's filters, in the order in which Envoy runs them.
-    fn filters(&self, port: u16) -> Vec<core::TypedExtensionConfig> {
-        let verdicts = authorization::emit(&self.policies.0, port, Layer::Http);
+    fn filters(&self, key: &PortKey, settings: &Settings) -> Vec<core::TypedExtensionConfig> {
+        let verdicts = authorization::emit(&self.policies.judging(Layer::Http), key.port, Layer::Http);
         let rbac = |name: &str, rules: Option<rbac::Rbac>| {
             rules.map(|rules| {
                 typed(name, &http_rbac::Rbac { rules: Some(rules), ..http_rbac::Rbac::default() })
             })
         };
         // Who may ask comes first: what only serves the allowed never answers anyone else.
-        let mut chain: Vec<_> = [rbac("authz-deny", verdicts.deny), rbac("authz-allow", verdicts.allow)]
-            .into_iter()
-            .flatten()
-            .collect();
+        let mut chain = custom::emit(&self.policies.asked, key, Layer::Http, settings);
+        chain.extend(
+            [rbac("authz-deny", verdicts.deny), rbac("authz-allow", verdicts.allow)].into_iter().flatten(),
+        );
         chain.extend(request_route::service_filters(&self.routes));
         chain
     }

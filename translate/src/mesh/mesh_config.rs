@@ -1,5 +1,7 @@
 //! The mesh configuration: what Istio's MeshConfig says that holds for every waypoint.
 
+use std::collections::BTreeMap;
+
 use proto::{Name, mesh_api};
 use serde_json::Value;
 
@@ -7,6 +9,7 @@ use super::name::Key;
 use crate::{
     derive::Row,
     fields::{Fields, Problems, kind},
+    policy::extension_provider::{self, Provider},
     problem::{FieldPath, Problem},
     settings::Settings,
 };
@@ -18,6 +21,7 @@ pub(crate) struct MeshConfig {
     pub(crate) trust: Trust,
     pub(crate) root: RootNamespace,
     pub(crate) normalization: Normalization,
+    pub(crate) providers: BTreeMap<Name, Provider>,
     pub(crate) said: Said,
 }
 
@@ -94,6 +98,7 @@ impl MeshConfig {
             trust: Trust { own: settings.trust_domain.clone(), aliases: Vec::new() },
             root: RootNamespace::Named(settings.root_namespace.clone()),
             normalization: Normalization::Base,
+            providers: BTreeMap::new(),
             said: Said::default(),
         }
     }
@@ -114,6 +119,7 @@ pub(crate) fn lower(object: &mesh_api::ConfigMap, settings: &Settings) -> MeshCo
         } else {
             normalization(&mesh, &mut problems)
         },
+        providers: extension_provider::lower(&mesh, &mut problems),
         said: Said::default(),
     };
     refuse_trust_of_others(&mesh, &mut problems);

@@ -1,14 +1,17 @@
 //! What we say about an AuthorizationPolicy that names its targets.
 
-use proto::Kind;
+use proto::{Kind, Name};
 
 use super::{Condition, Status, Truth};
 use crate::{
-    bind::waypoint_of::WaypointOf,
+    bind::{asked_of, waypoint_of::WaypointOf},
     derive::{Derived, Reads},
     inputs::Inputs,
-    mesh::{mesh_config::RootNamespace, name::Key, service},
-    policy::authorization::Target,
+    mesh::{mesh_config::RootNamespace, name::Key, protocol::Protocol, service},
+    policy::{
+        authorization::{Authorization, Target},
+        extension_provider::Speaks,
+    },
 };
 
 /// `None` for a policy without targets: that one is ztunnel's to enforce and to answer for.
@@ -27,7 +30,8 @@ pub(super) fn of(
     let bound = found.iter().filter(|target| target.bound).count();
     let problems = policy.problems.iter().map(ToString::to_string);
     let unbound = found.iter().filter(|target| !target.bound).map(|target| target.message.clone());
-    let bad: Vec<String> = unbound.chain(problems).collect();
+    let unasked = policy.judgement.asks.as_ref().and_then(|name| unasked(reads, inputs, policy, name));
+    let bad: Vec<String> = unbound.chain(problems).chain(unasked).collect();
     let good = found.iter().filter(|target| target.bound).map(|target| target.message.clone());
     let (truth, reason) = match (bound, found.as_slice()) {
         (0, [only]) => (Truth::False, only.reason),
@@ -98,5 +102,31 @@ fn target_status(
             ),
         },
         Target::ClassFromAnywhere(class) => unbound("Invalid", format!("{class} is named by no policy")),
+    }
+}
+
+/// Why the provider of a policy is not asked, everywhere or somewhere.
+fn unasked(reads: &Reads, inputs: &Inputs, policy: &Authorization, name: &Name) -> Option<String> {
+    let (provider, _) = match asked_of::resolve(reads, inputs, name) {
+        Ok(resolved) => resolved,
+        Err(why) => return Some(format!("{why}, so what the rules match is denied")),
+    };
+    let of_tcp = |target: &Target| {
+        let (key, bucket) = match target {
+            Target::Service(key) => (key, service::Bucket::DeclaredBy(key.reference(Kind::Service))),
+            Target::Entry(key) => (key, service::Bucket::DeclaredBy(key.reference(Kind::ServiceEntry))),
+            Target::Gateway(_) | Target::Class(_) | Target::ClassFromAnywhere(_) => return None,
+        };
+        let mut rows = inputs.services.bucket(reads, &bucket);
+        let speaks = |row: &service::Service| row.ports.iter().any(|port| port.protocol == Protocol::Tcp);
+        rows.any(|(_, row)| speaks(row)).then(|| key.to_string())
+    };
+    match provider.speaks {
+        Speaks::Grpc => None,
+        Speaks::Http(_) => policy.targets.iter().find_map(of_tcp).map(|service| {
+            format!(
+                "on the TCP ports of {service} what the rules match is denied: extension provider {name:?} is asked by HTTP, and a connection has no request to ask about; use envoyExtAuthzGrpc"
+            )
+        }),
     }
 }

@@ -32,11 +32,11 @@ pub(crate) struct Verdicts {
 pub(crate) fn emit(policies: &[(Key, Arc<Judgement>)], port: u16, layer: Layer) -> Verdicts {
     let of = |action: Action| {
         let attached = policies.iter().filter(move |(_, policy)| policy.action == Some(action));
-        let rules =
-            attached.clone().flat_map(|(key, policy)| policy.rules.iter().map(move |rule| (key, rule)));
-        let emitted = rules.filter_map(|(key, rule)| {
-            let name = format!("ns[{}]-policy[{}]-rule[{}]", key.namespace, key.name, rule.index);
-            Some((name, emit_rule(rule, action, port, layer)?))
+        let rules = attached
+            .clone()
+            .flat_map(|(key, policy)| policy.rules.iter().map(move |rule| (key, policy, rule)));
+        let emitted = rules.filter_map(|(key, policy, rule)| {
+            Some((rule_name(key, rule, policy), emit_rule(rule, action, port, layer)?))
         });
         (attached.count(), emitted.collect::<HashMap<_, _>>())
     };
@@ -54,8 +54,14 @@ pub(crate) fn emit(policies: &[(Key, Arc<Judgement>)], port: u16, layer: Layer) 
     }
 }
 
+/// As logs show it. What a CUSTOM policy denies by itself is told from what its provider denies.
+fn rule_name(key: &Key, rule: &Rule, policy: &Judgement) -> String {
+    let suffix = if policy.asks.is_some() { "-deny-due-to-bad-CUSTOM-action" } else { "" };
+    format!("ns[{}]-policy[{}]-rule[{}]{suffix}", key.namespace, key.name, rule.index)
+}
+
 /// `None` for a rule that can never match here.
-fn emit_rule(rule: &Rule, action: Action, port: u16, layer: Layer) -> Option<rbac::Policy> {
+pub(super) fn emit_rule(rule: &Rule, action: Action, port: u16, layer: Layer) -> Option<rbac::Policy> {
     let Rule { index: _, from, to, when_source, when_operation } = rule;
     match (layer, action) {
         // Istio: an allowing rule that asks anything about HTTP allows no TCP connection.

@@ -9,7 +9,7 @@ use proto::{Kind, Name, mesh_api};
 use serde_json::Value;
 
 use super::{
-    Action, Authorization, Clause, Judgement, Rule, Source, Target,
+    Action, Authorization, Clause, Judgement, Rule, Source, Target, custom,
     source::{OPERATIONS, Place, Read, SOURCE_KEYS, SOURCES, bounded, header_name, port},
 };
 use crate::{
@@ -41,11 +41,12 @@ pub(crate) fn lower(object: &mesh_api::AuthorizationPolicy) -> Authorization {
         Reading::DenyEverything => Some(Action::Deny),
         Reading::NoVerdict => None,
     };
+    let asks = custom::lower(&spec, &mut problems);
     Authorization {
         generation: object.metadata.generation,
         targets,
         targeted: spec.get("targetRefs").is_some() || spec.get("targetRef").is_some(),
-        judgement: Arc::new(Judgement { action, rules }),
+        judgement: Arc::new(Judgement { action, rules, asks }),
         problems: problems.0,
     }
 }
@@ -63,11 +64,8 @@ fn lower_action(spec: &Fields<'_>, problems: &mut Problems) -> Reading {
     let Some(value) = spec.get("action") else { return Reading::Rules(Action::Allow) };
     match value.as_str() {
         Some("ALLOW") => Reading::Rules(Action::Allow),
-        Some("DENY") => Reading::Rules(Action::Deny),
-        Some("CUSTOM") => {
-            problems.unsupported(&at, "CUSTOM is not supported yet, so what its rules match is denied");
-            Reading::Rules(Action::Deny)
-        }
+        // What a provider is asked about is denied where nobody can be asked.
+        Some("DENY" | "CUSTOM") => Reading::Rules(Action::Deny),
         Some("AUDIT") => {
             problems.unsupported(
                 &at,

@@ -3,6 +3,7 @@
 //! `lower` reads the policy, once. `emit` makes Envoy RBAC of it, for the requests of an HTTP port or
 //! for the tunnel of a TCP port: one policy, one meaning, two places.
 
+pub(crate) mod custom;
 mod emit;
 mod lower;
 mod source;
@@ -41,6 +42,9 @@ pub(crate) struct Judgement {
     /// `None` for a policy that has no say in the verdict (AUDIT, dry run).
     pub(crate) action: Option<Action>,
     pub(crate) rules: Vec<Rule>,
+    /// CUSTOM: the extension provider that decides about what the rules match. It is denied where the
+    /// provider cannot be asked, so that the rules are read as those of one who denies.
+    pub(crate) asks: Option<Name>,
 }
 
 /// What a policy does when one of its rules matches.

@@ -1,0 +1,192 @@
+//! CUSTOM policies: an extension provider is asked about what their rules match, and about nothing else.
+
+use anyhow::{Context, Result, ensure};
+use tests::{Lab, backend::BANNER, exchange::Response, lab, until};
+use tokio::io::AsyncReadExt;
+
+use crate::shop::{PATIENCE, shop, status_becomes};
+
+/// A service that is asked, by HTTP and by gRPC, and one that nobody is behind. The file `authz.yaml`.
+const AUTHZ: &str = r"
+apiVersion: v1
+kind: Service
+metadata: {name: authz, namespace: shop}
+spec: {clusterIP: 127.10.0.117, ports: [{name: http, port: 8000}, {name: grpc, port: 9000}]}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: authz-1, namespace: shop, labels: {kubernetes.io/service-name: authz}}
+addressType: IPv4
+endpoints: [{addresses: [127.10.0.17], conditions: {ready: true}}]
+ports: [{name: http, port: 8000, protocol: TCP}, {name: grpc, port: 9000, protocol: TCP}]
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: authz-1, namespace: shop, labels: {app: authz}}
+spec: {serviceAccountName: authz, containers: [{name: authz, image: authz, ports: [{containerPort: 8000}, {containerPort: 9000}]}]}
+status: {phase: Running, podIP: 127.10.0.17, podIPs: [{ip: 127.10.0.17}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: nobody, namespace: shop}
+spec: {clusterIP: 127.10.0.118, ports: [{name: http, port: 80}]}
+";
+
+/// `foo` asks by HTTP, `foo-n` by gRPC. The file `mesh.yaml`.
+const MESH: &str = r"
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: istio, namespace: istio-system}
+data:
+  mesh: |
+    extensionProviders:
+    - name: foo
+      envoyExtAuthzHttp:
+        service: authz.shop.svc.cluster.local
+        port: 8000
+        pathPrefix: /check
+        includeRequestHeadersInCheck: [x-answer]
+        includeAdditionalHeadersInCheck: {x-from: 100% waypoint}
+        headersToDownstreamOnDeny: [content-type]
+    - name: foo-n
+      envoyExtAuthzGrpc: {service: shop/authz.shop.svc.cluster.local, port: 9000}
+";
+
+/// A policy that has `provider` asked about what `rule` matches at `service`.
+fn custom(service: &str, provider: &str, rule: &str) -> String {
+    format!(
+        r#"
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {{name: {service}-{provider}, namespace: shop}}
+spec:
+  targetRefs: [{{kind: Service, group: "", name: {service}}}]
+  action: CUSTOM
+  provider: {{name: {provider}}}
+  rules: [{rule}]
+---
+"#
+    )
+}
+
+const ADMIN: &str = r#"{to: [{operation: {paths: ["/admin*"]}}]}"#;
+
+/// How often the provider has been asked, by HTTP and by gRPC.
+fn asked(lab: &Lab) -> Result<(u64, u64)> {
+    let seen = |port| anyhow::Ok(lab.backend("shop/authz-1", port)?.seen().requests);
+    Ok((seen(8000)?, seen(9000)?))
+}
+
+async fn get(lab: &Lab, path: &str, header: Option<(&str, &str)>) -> Result<Response> {
+    let curl = lab.client("default", "curl")?;
+    let call = curl.get(&format!("web.shop{path}"));
+    header.into_iter().fold(call, |call, (name, value)| call.header(name, value)).send().await
+}
+
+#[test]
+fn a_provider_is_asked_by_http_about_what_the_rules_match_and_its_refusal_is_the_answer() -> Result<()> {
+    let deny = r#"
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: deny, namespace: shop}
+spec:
+  targetRefs: [{kind: Service, group: "", name: web}]
+  action: DENY
+  rules: [{to: [{operation: {paths: ["*/d"]}}]}]
+"#;
+    let policies = custom("web", "foo", ADMIN) + deny;
+    let setup = shop().file("authz.yaml", AUTHZ).file("mesh.yaml", MESH).file("web-policy.yaml", &policies);
+    lab::test(&setup, async |lab| {
+        let curl = lab.client("default", "curl")?;
+        assert_eq!(get(lab, "/x", None).await?.status, 200);
+        assert_eq!(asked(lab)?, (0, 0));
+        assert_eq!(get(lab, "/admin", None).await?.status, 200);
+        assert_eq!(asked(lab)?, (1, 0));
+        // The provider answers as the header says, and tells what it was asked.
+        let refused = get(lab, "/admin?q", Some(("x-answer", "418"))).await?;
+        let said = refused.json()?;
+        assert_eq!((refused.status, said["name"].as_str()), (418, Some("authz-1")));
+        assert_eq!(said["path"], "/check/admin?q");
+        assert_eq!(said["headers"]["x-from"][0], "100% waypoint");
+        assert_eq!(refused.headers["content-type"], "application/json");
+        // What it permits is judged like everything else.
+        assert_eq!(get(lab, "/admin/d", None).await?.text(), "RBAC: access denied");
+        assert_eq!(asked(lab)?, (3, 0));
+
+        // Nobody answers: refused with 403, with another status, or not at all, as the mesh says.
+        lab.edit(
+            "mesh.yaml",
+            "authz.shop.svc.cluster.local\n        port: 8000",
+            "nobody.shop.svc.cluster.local\n        port: 80",
+        )?;
+        status_becomes(&curl, "web.shop/admin", 403).await?;
+        lab.edit("mesh.yaml", "pathPrefix: /check", "statusOnError: \"502\"")?;
+        status_becomes(&curl, "web.shop/admin", 502).await?;
+        lab.edit("mesh.yaml", "statusOnError: \"502\"", "failOpen: true")?;
+        status_becomes(&curl, "web.shop/admin", 200).await?;
+        // A mistake, whatever else it says: what the rules match is denied, and the rest is not.
+        lab.edit("mesh.yaml", "port: 80\n", "port: 999999\n")?;
+        status_becomes(&curl, "web.shop/admin", 403).await?;
+        assert_eq!(get(lab, "/admin", None).await?.text(), "RBAC: access denied");
+        assert_eq!(get(lab, "/x", None).await?.status, 200);
+        lab.remove("mesh.yaml")?;
+        assert_eq!(get(lab, "/admin", None).await?.status, 403);
+        // And back: what is asked again is asked at once, on what is running.
+        lab.write("mesh.yaml", MESH)?;
+        status_becomes(&curl, "web.shop/admin", 200).await?;
+        assert_eq!(get(lab, "/x", None).await?.status, 200);
+        Ok(())
+    })
+}
+
+#[test]
+fn two_providers_are_asked_each_about_its_own_rules_only() -> Result<()> {
+    let policies = custom("web", "foo", ADMIN)
+        + &custom("web", "foo-n", r#"{to: [{operation: {paths: ["/admin/n*", "/n"]}}]}"#);
+    let setup = shop().file("authz.yaml", AUTHZ).file("mesh.yaml", MESH).file("web-policy.yaml", &policies);
+    lab::test(&setup, async |lab| {
+        for (path, refusal, status, counts) in [
+            ("/x", None, 200, (0, 0)),
+            ("/admin", None, 200, (1, 0)),
+            ("/n", None, 200, (1, 1)),
+            ("/admin/n", None, 200, (2, 2)),
+            // The first who refuses decides.
+            ("/admin/n", Some(("x-answer", "401")), 401, (3, 2)),
+            ("/admin/n", Some(("x-refuse", "1")), 418, (4, 3)),
+            ("/admin", Some(("x-refuse", "1")), 200, (5, 3)),
+        ] {
+            let response = get(lab, path, refusal).await?;
+            assert_eq!((response.status, asked(lab)?), (status, counts), "{path} {refusal:?}");
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn on_tcp_a_provider_is_asked_about_the_tunnel_by_grpc_and_by_http_the_tunnel_is_refused() -> Result<()> {
+    let by_grpc = custom("db", "foo-n", r"{to: [{operation: {methods: [GET]}}]}");
+    let setup = shop().file("authz.yaml", AUTHZ).file("mesh.yaml", MESH).file("db-policy.yaml", &by_grpc);
+    lab::test(&setup, async |lab| {
+        let (curl, wget) = (lab.client("default", "curl")?, lab.client("default", "wget")?);
+        let refused = wget.tunnel("db.shop:5432").await.err().context("wget was let in")?;
+        ensure!(tests::caller::refusal(&refused) == Some(418), "refused in another way: {refused:#}");
+        assert_eq!(lab.backend("shop/db-1", 5432)?.seen().connections, 0);
+        let mut tunnel = curl.tunnel("db.shop:5432").await?;
+        let mut banner = vec![0; BANNER.len()];
+        tunnel.read_exact(&mut banner).await?;
+        assert_eq!(banner, BANNER.as_bytes());
+        assert_eq!(asked(lab)?, (0, 2));
+
+        lab.write("db-policy.yaml", &custom("db", "foo", "{}"))?;
+        until("curl to be refused", PATIENCE, async || {
+            let refused = curl.tunnel("db.shop:5432").await.err();
+            Ok(refused
+                .and_then(|error| tests::caller::refusal(&error))
+                .filter(|status| *status == 403)
+                .map(drop))
+        })
+        .await?;
+        assert_eq!(asked(lab)?.0, 0);
+        Ok(())
+    })
+}
