@@ -4,6 +4,7 @@ pub use k8s_openapi::{
     api::{
         core::v1::{
             Container, ContainerPort, Namespace, Pod, PodCondition, PodSpec, PodStatus, Service, ServicePort,
+            ServiceSpec,
         },
         discovery::v1::{Endpoint, EndpointSlice},
     },

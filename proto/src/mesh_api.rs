@@ -42,6 +42,9 @@ pub struct WorkloadEntry {
     /// The specification as it was written.
     #[serde(default)]
     pub spec: Value,
+    /// What its health checks say is here.
+    #[serde(default)]
+    pub status: Value,
 }
 
 /// A core `v1` ConfigMap that holds mesh configuration, as Istio's `istio` does. No other ConfigMap is read.

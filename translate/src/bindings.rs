@@ -35,10 +35,12 @@ impl Bindings {
                 .changed()
                 .iter()
                 .cloned()
-                .chain(inputs.workloads.changed().iter().map(ServiceKey::pod)),
+                .chain(inputs.workloads.changed().iter().map(ServiceKey::pod))
+                .chain(inputs.workload_entries.changed().iter().map(ServiceKey::machine)),
             |key| match key.origin {
                 Origin::Kubernetes | Origin::Entry => inputs.services.untracked().contains_key(key),
                 Origin::Pod => inputs.workloads.untracked().contains_key(&key.object()),
+                Origin::Machine => inputs.workload_entries.untracked().contains_key(&key.object()),
             },
             |reads, key| waypoint_of::bind(reads, inputs, key),
         );
@@ -46,7 +48,7 @@ impl Bindings {
 
         pods.update(
             touched,
-            waypoint_of.changed().iter().filter(|key| key.origin == Origin::Pod).cloned(),
+            waypoint_of.changed().iter().filter(|key| key.origin.is_workload()).cloned(),
             |pod| waypoint_of.untracked().contains_key(pod),
             |reads, pod| addressed::bind(reads, inputs, waypoint_of, pod),
         );

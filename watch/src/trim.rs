@@ -89,6 +89,7 @@ pub fn trim(object: Object) -> Object {
         Object::WorkloadEntry(entry) => {
             let mut entry = Arc::unwrap_or_clone(entry);
             trim_metadata(&mut entry.metadata);
+            entry.status = health(&entry.status);
             Object::WorkloadEntry(Arc::new(entry))
         }
         Object::AuthorizationPolicy(policy) => {
@@ -133,6 +134,16 @@ fn trim_metadata(metadata: &mut ObjectMeta) {
 /// Of the status of a ServiceEntry the addresses are others' word; the conditions are ours.
 fn allocated(status: &Value) -> Value {
     status.get("addresses").map_or(Value::Null, |addresses| json!({ "addresses": addresses }))
+}
+
+/// Of the status of a WorkloadEntry its health is others' word, without its times; what else is there
+/// is ours.
+fn health(status: &Value) -> Value {
+    let conditions = status["conditions"].as_array().into_iter().flatten();
+    let health = conditions.filter(|condition| condition["type"] == "Healthy");
+    let health: Vec<_> =
+        health.map(|condition| json!({ "type": "Healthy", "status": condition["status"] })).collect();
+    if health.is_empty() { Value::Null } else { json!({ "conditions": health }) }
 }
 
 /// A pod moves its resource version with every heartbeat of a probe; an endpoint must not move with it.
@@ -276,5 +287,21 @@ mod tests {
             }))
         };
         assert_eq!(slice("1"), slice("2"));
+    }
+
+    #[test]
+    fn a_machine_moves_with_its_health_and_not_with_each_probe() {
+        let machine = |healthy: &str, probed: &str| {
+            trimmed(json!({
+                "apiVersion": "networking.istio.io/v1", "kind": "WorkloadEntry", "metadata": {"name": "vm"},
+                "spec": {"address": "10.0.0.1"},
+                "status": {"conditions": [
+                    {"type": "Healthy", "status": healthy, "lastProbeTime": probed},
+                    {"type": "istio.io/WaypointBound", "status": "True", "lastTransitionTime": probed},
+                ]},
+            }))
+        };
+        assert_eq!(machine("True", "2026-01-02T03:04:05Z"), machine("True", "2026-01-02T03:04:06Z"));
+        assert_ne!(machine("True", "2026-01-02T03:04:05Z"), machine("False", "2026-01-02T03:04:05Z"));
     }
 }

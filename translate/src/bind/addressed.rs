@@ -1,11 +1,11 @@
-//! What callers can dial: services at their addresses, and pods at their own.
+//! What callers can dial: services at their addresses, and pods and machines at their own.
 //!
 //! A pod is dialled at every port that it declares, and at every port that a Service sends to it. It
 //! is looked at only if some waypoint takes traffic to it: most meshes have none that does.
 
 use std::{collections::BTreeMap, net::IpAddr, ops::Deref, sync::Arc};
 
-use proto::Kind;
+use proto::{Kind, ObjectRef};
 
 use super::waypoint_of::WaypointOf;
 use crate::{
@@ -21,7 +21,7 @@ use crate::{
     },
 };
 
-/// A pod as something to dial.
+/// A pod as something to dial, or a machine that a WorkloadEntry declares.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct DialledPod(Service);
 
@@ -51,6 +51,17 @@ pub(crate) fn bind(
     key: &ServiceKey,
 ) -> Option<DialledPod> {
     waypoint_of.get(reads, key)?;
+    if key.origin == Origin::Machine {
+        let entry = inputs.workload_entries.get(reads, &key.object())?;
+        let endpoint = entry.endpoint.as_ref()?;
+        let ports = endpoint.declared().collect();
+        return Some(dialled(
+            key.object().reference(Kind::WorkloadEntry),
+            vec![endpoint.ip()?],
+            ports,
+            false,
+        ));
+    }
     let workload = inputs.workloads.get(reads, &key.object())?;
     let mut ports: BTreeMap<u16, Protocol> = workload.ports.iter().copied().collect();
     for (_, slice) in inputs.slices.bucket(reads, &endpoint::Bucket::Pod(key.object())) {
@@ -64,23 +75,33 @@ pub(crate) fn bind(
             };
         }
     }
+    let object = key.object().reference(Kind::Pod);
+    Some(dialled(object, workload.ips.clone(), ports, workload.of_a_waypoint))
+}
+
+fn dialled(
+    declared_by: ObjectRef,
+    vips: Vec<IpAddr>,
+    ports: BTreeMap<u16, Protocol>,
+    of_a_waypoint: bool,
+) -> DialledPod {
     let ports = ports.into_iter();
     let ports = ports.map(|(number, protocol)| ServicePort { number, name: "".into(), protocol }).collect();
-    Some(DialledPod(Service {
-        declared_by: key.object().reference(Kind::Pod),
+    DialledPod(Service {
+        declared_by,
         host: "".into(),
         generation: None,
         created: i64::MAX,
         asked: Asked::default(),
-        of_a_waypoint: workload.of_a_waypoint,
-        vips: workload.ips.clone(),
+        of_a_waypoint,
+        vips,
         ports,
         publish_not_ready: false,
         nearness: Nearness::Alike,
         exported: Exported::All,
-        discovery: Discovery::Slices,
+        discovery: Discovery::Slices { machines: None },
         problems: Vec::new(),
-    }))
+    })
 }
 
 /// Services and pods as one table.
@@ -94,7 +115,7 @@ impl<'t> Addressed<'t> {
     pub(crate) fn get(self, reads: &Reads, key: &ServiceKey) -> Option<&'t Service> {
         match key.origin {
             Origin::Kubernetes | Origin::Entry => self.services.get(reads, key).map(Arc::as_ref),
-            Origin::Pod => self.pods.get(reads, key).map(|pod| &pod.0),
+            Origin::Pod | Origin::Machine => self.pods.get(reads, key).map(|pod| &pod.0),
         }
     }
 
@@ -114,7 +135,7 @@ impl<'t> Addressed<'t> {
     pub(crate) fn known(self, key: &ServiceKey) -> Option<&'t Service> {
         match key.origin {
             Origin::Kubernetes | Origin::Entry => self.services.untracked().get(key).map(Arc::as_ref),
-            Origin::Pod => self.pods.untracked().get(key).map(|pod| &pod.0),
+            Origin::Pod | Origin::Machine => self.pods.untracked().get(key).map(|pod| &pod.0),
         }
     }
 

@@ -12,9 +12,9 @@ use crate::{
         identity::Identity,
         name::{Origin, ServiceKey},
         nearness::Nearness,
-        service::{Discovery, Entry, Resolution, Service, Sources},
+        service::{Discovery, Entry, Machines, Resolution, Service, Sources, Target},
         workload::{self, Workload},
-        workload_entry::{Address, Listed},
+        workload_entry::Listed,
     },
 };
 
@@ -76,10 +76,17 @@ pub(crate) fn bind(
     let row = match service.origin {
         Origin::Kubernetes | Origin::Entry => inputs.services.get(reads, service)?,
         Origin::Pod => return pod(reads, inputs, service, *port),
+        Origin::Machine => return machine(reads, inputs, service, *port),
     };
     let name = &row.port(*port)?.name;
     let (staying, mut leaving) = match &row.discovery {
-        Discovery::Slices => of_slices(reads, inputs, service, row, name),
+        Discovery::Slices { machines } => {
+            let (mut staying, leaving) = of_slices(reads, inputs, service, row, name);
+            let machines = machines.iter();
+            staying
+                .extend(machines.flat_map(|machines| of_machines(reads, inputs, service, machines, *port)));
+            (staying, leaving)
+        }
         Discovery::Entry(entry) => (of_entry(reads, inputs, service, entry, *port, name), Vec::new()),
     };
     let sorted = |mut endpoints: Vec<Endpoint>| {
@@ -128,6 +135,28 @@ fn of_slices(
     (once(staying), once(leaving))
 }
 
+/// As ambient has it: a named port is the machine's own of that name, and no name is a number.
+fn of_machines(
+    reads: &Reads,
+    inputs: &Inputs,
+    service: &ServiceKey,
+    Machines { selector, targets }: &Machines,
+    port: u16,
+) -> Vec<Endpoint> {
+    let entries = inputs.workload_entries.bucket(reads, &service.namespace);
+    let endpoints = entries.filter_map(|(_, entry)| entry.selectable());
+    let selected = endpoints.filter(|endpoint| selector.matches(&endpoint.labels));
+    selected
+        .filter_map(|listed| {
+            let port = match targets.get(&port)? {
+                Target::Number(number) => *number,
+                Target::Named(name) => *listed.ports.get(&**name)?,
+            };
+            written(reads, inputs, listed, port)
+        })
+        .collect()
+}
+
 fn of_entry(
     reads: &Reads,
     inputs: &Inputs,
@@ -140,12 +169,14 @@ fn of_entry(
         return Vec::new();
     }
     let target = entry.target(port);
-    let written = |listed: &Listed| written(reads, inputs, listed, name, target);
+    let written = |listed: &Listed| {
+        written(reads, inputs, listed, listed.ports.get(&**name).copied().unwrap_or(target))
+    };
     match &entry.sources {
         Sources::Listed(listed) => listed.iter().filter_map(written).collect(),
         Sources::Selected(selector) => {
             let entries = inputs.workload_entries.bucket(reads, &service.namespace);
-            let entries = entries.filter_map(|(_, entry)| entry.endpoint.as_ref());
+            let entries = entries.filter_map(|(_, entry)| entry.selectable());
             let entries = entries.filter(|endpoint| selector.matches(&endpoint.labels)).filter_map(written);
             let pods =
                 inputs.workloads.bucket(reads, &workload::Bucket::Namespace(service.namespace.clone()));
@@ -157,12 +188,9 @@ fn of_entry(
 }
 
 /// An endpoint that someone wrote down. If a pod is there, it is the pod that decides how it is reached.
-fn written(reads: &Reads, inputs: &Inputs, listed: &Listed, name: &Name, target: u16) -> Option<Endpoint> {
-    let ip = match &listed.address {
-        Address::Ip(ip) => *ip,
-        // Only the proxy could find it, and this entry does not ask for that.
-        Address::Host(_) => return None,
-    };
+fn written(reads: &Reads, inputs: &Inputs, listed: &Listed, port: u16) -> Option<Endpoint> {
+    // What has a name only the proxy could find, and nobody asks for that.
+    let ip = listed.ip()?;
     let pod = inputs.workloads.bucket(reads, &workload::Bucket::Ip(ip)).map(|(_, pod)| pod).next();
     let label = |names: [&str; 3]| {
         names.into_iter().find_map(|name| listed.labels.get(name)).map(|value| Name::from(value.as_str()))
@@ -180,7 +208,7 @@ fn written(reads: &Reads, inputs: &Inputs, listed: &Listed, name: &Name, target:
     };
     Some(Endpoint {
         ip,
-        port: listed.ports.get(&**name).copied().unwrap_or(target),
+        port,
         tunnel: pod.map_or_else(|| listed.tunnel(), |pod| pod.captured),
         workload: pod.map_or_else(own, |pod| Some(describe(pod))),
         locality: listed.locality.clone(),
@@ -193,6 +221,13 @@ fn written(reads: &Reads, inputs: &Inputs, listed: &Listed, name: &Name, target:
 fn pod(reads: &Reads, inputs: &Inputs, key: &ServiceKey, port: u16) -> Option<EndpointsOf> {
     let workload = inputs.workloads.get(reads, &key.object())?;
     Some(EndpointsOf { staying: [of_pod(workload, port)?].into(), ..EndpointsOf::default() })
+}
+
+/// And so is a machine.
+fn machine(reads: &Reads, inputs: &Inputs, key: &ServiceKey, port: u16) -> Option<EndpointsOf> {
+    let entry = inputs.workload_entries.get(reads, &key.object())?;
+    let endpoint = written(reads, inputs, entry.endpoint.as_ref()?, port)?;
+    Some(EndpointsOf { staying: [endpoint].into(), ..EndpointsOf::default() })
 }
 
 fn of_pod(workload: &Workload, port: u16) -> Option<Endpoint> {

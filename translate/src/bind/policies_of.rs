@@ -86,8 +86,8 @@ pub(crate) fn bind(
     let class = inputs.waypoints.get(reads, waypoint)?.class.clone();
     let own = match service.origin {
         Origin::Kubernetes => Some(Target::Service(service.object())),
-        // What governs a pod by its labels is ztunnel's.
-        Origin::Pod => None,
+        // What governs a workload by its labels is ztunnel's.
+        Origin::Pod | Origin::Machine => None,
         // A policy names the entry, not its hosts.
         Origin::Entry => Some(Target::Entry(Key::of(&inputs.services.get(reads, service)?.declared_by))),
     };

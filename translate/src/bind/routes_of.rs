@@ -18,7 +18,7 @@ use super::{
 use crate::{
     derive::{Derived, Reads, Row},
     mesh::{
-        name::{Origin, PortKey, ServiceKey},
+        name::{PortKey, ServiceKey},
         protocol::Protocol,
     },
     route::{matches::HttpMatch, precedence::Precedence, rule::takes_connections},
@@ -127,10 +127,10 @@ pub(crate) fn bind(
     let mut routes: Vec<_> =
         on_port.filter_map(|(name, _)| Some((name, resolved.get(reads, name)?))).collect();
     // The more specific parent counts: what is said of a waypoint as a whole is for the ports that
-    // nothing is said of. A pod at its own address is no service and has no routes at all.
+    // nothing is said of. A pod or machine at its own address is no service and has no routes at all.
     let said = routes.iter().any(|(name, _)| name.namespace == key.service.namespace);
     let mut at_gateway = Vec::new();
-    if !said && key.service.origin != Origin::Pod {
+    if !said && !key.service.origin.is_workload() {
         let bucket = applied.bucket(reads, &applied_route::Bucket::Gateway(key.waypoint.clone()));
         let suits = |name: &ObjectRef| takes_connections(name.kind) == (protocol == Protocol::Tcp);
         at_gateway.extend(

@@ -66,7 +66,7 @@ pub(crate) fn bind(
     let row = addressed.get(reads, service)?;
     let port = row.port(number)?;
     let entry = match &row.discovery {
-        Discovery::Slices => return Some(Upstream::Endpoints),
+        Discovery::Slices { .. } => return Some(Upstream::Endpoints),
         Discovery::Entry(entry) => entry,
     };
     let target = entry.target(number);
@@ -95,7 +95,7 @@ pub(crate) fn bind(
                 Sources::Listed(listed) => listed.iter().map(one_of).collect(),
                 Sources::Selected(selector) => {
                     let entries = inputs.workload_entries.bucket(reads, &service.namespace);
-                    let endpoints = entries.filter_map(|(_, entry)| entry.endpoint.as_ref());
+                    let endpoints = entries.filter_map(|(_, entry)| entry.selectable());
                     endpoints.filter(|endpoint| selector.matches(&endpoint.labels)).map(one_of).collect()
                 }
                 Sources::Unreadable => Vec::new(),

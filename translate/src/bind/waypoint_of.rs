@@ -97,6 +97,10 @@ pub(crate) fn bind(reads: &Reads, inputs: &Inputs, key: &ServiceKey) -> Option<W
             let workload = inputs.workloads.get(reads, &key.object())?;
             (&workload.asked, workload.of_a_waypoint, &everyone, Serves::workloads)
         }
+        Origin::Machine => {
+            let entry = inputs.workload_entries.get(reads, &key.object())?;
+            (&entry.asked, false, &everyone, Serves::workloads)
+        }
     };
     if of_a_waypoint {
         return None;
@@ -123,8 +127,12 @@ pub(crate) fn bind(reads: &Reads, inputs: &Inputs, key: &ServiceKey) -> Option<W
     });
     match (admit(waypoint), key.origin) {
         (Ok(waypoint), _) => Some(WaypointOf::Bound { waypoint, canary }),
-        // A namespace whose waypoint is for services says nothing about its pods.
-        (Err(Refused { why: Refusal::UnsupportedTrafficType, .. }), Origin::Pod) if inherited => None,
+        // A namespace whose waypoint is for services says nothing about its pods and machines.
+        (Err(Refused { why: Refusal::UnsupportedTrafficType, .. }), origin)
+            if inherited && origin.is_workload() =>
+        {
+            None
+        }
         (Err(refused), _) => Some(WaypointOf::Refused(refused)),
     }
 }

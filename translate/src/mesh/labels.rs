@@ -24,6 +24,8 @@ pub(crate) const MANAGED: &str = "gateway.istio.io/managed";
 pub(crate) const REDIRECTION: &str = "ambient.istio.io/redirection";
 /// On a Service or a ServiceEntry: which endpoints are preferred.
 pub(crate) const DISTRIBUTION: &str = "networking.istio.io/traffic-distribution";
+/// On a WorkloadEntry: somebody checks its health, and says so in its status.
+pub(crate) const HEALTH_CHECKED: &str = "proxy.istio.io/health-checks-enabled";
 /// On a policy: it is to be tried out, not enforced.
 pub(crate) const DRY_RUN: &str = "istio.io/dry-run";
 

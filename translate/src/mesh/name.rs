@@ -53,6 +53,18 @@ pub(crate) enum Origin {
     Pod,
     /// A host of a ServiceEntry of Istio. Two namespaces may declare one host, each its own way.
     Entry,
+    /// A machine, dialled at its own address, that a WorkloadEntry of Istio declares.
+    Machine,
+}
+
+impl Origin {
+    /// Whether it is dialled at its own address: it is no service, and nothing is said of it as of one.
+    pub(crate) const fn is_workload(self) -> bool {
+        match self {
+            Self::Pod | Self::Machine => true,
+            Self::Kubernetes | Self::Entry => false,
+        }
+    }
 }
 
 impl ServiceKey {
@@ -64,6 +76,11 @@ impl ServiceKey {
     /// The pod of that name.
     pub(crate) fn pod(key: &Key) -> Self {
         Self { namespace: key.namespace.clone(), origin: Origin::Pod, name: key.name.clone() }
+    }
+
+    /// The machine of the WorkloadEntry of that name.
+    pub(crate) fn machine(key: &Key) -> Self {
+        Self { namespace: key.namespace.clone(), origin: Origin::Machine, name: key.name.clone() }
     }
 
     /// The object that declares it, within its kind. An entry's host is no object: its row knows.
@@ -81,6 +98,7 @@ impl ServiceKey {
         match self.origin {
             Origin::Kubernetes => format!("{}.{}.svc.{cluster_domain}", self.name, self.namespace),
             Origin::Pod => format!("{}.{}.pod.{cluster_domain}", self.name, self.namespace),
+            Origin::Machine => format!("{}.{}.workloadentry.{cluster_domain}", self.name, self.namespace),
             Origin::Entry => self.name.to_string(),
         }
     }
@@ -99,6 +117,7 @@ impl fmt::Display for ServiceKey {
             Origin::Kubernetes => write!(out, "{}/{}", self.namespace, self.name),
             // No Service has a slash in its name.
             Origin::Pod => write!(out, "{}/pods/{}", self.namespace, self.name),
+            Origin::Machine => write!(out, "{}/workloadentries/{}", self.namespace, self.name),
             Origin::Entry => write!(out, "{}/hosts/{}", self.namespace, self.name),
         }
     }
@@ -128,7 +147,7 @@ impl PortKey {
         let ServiceKey { namespace, origin, name: _ } = &self.service;
         let host = self.service.host(cluster_domain);
         match origin {
-            Origin::Kubernetes | Origin::Pod => format!("outbound|{}||{host}", self.port),
+            Origin::Kubernetes | Origin::Pod | Origin::Machine => format!("outbound|{}||{host}", self.port),
             Origin::Entry => format!("outbound|{}||{host}|{namespace}", self.port),
         }
     }

@@ -26,6 +26,15 @@ enum Operator {
 }
 
 impl Selector {
+    /// Everything that has these labels.
+    pub(crate) fn of_labels(labels: &BTreeMap<String, String>) -> Self {
+        let requirements = labels.iter().map(|(key, value)| Requirement {
+            key: key.clone(),
+            operator: Operator::In(vec![value.clone()]),
+        });
+        Self { requirements: requirements.collect() }
+    }
+
     /// Reads `matchLabels` and the `(key, operator, values)` of `matchExpressions`. `None` for what
     /// cannot be read: a selector with a requirement left out would admit more than was meant.
     pub(crate) fn lower<'e>(
@@ -35,10 +44,7 @@ impl Selector {
         problems: &mut Vec<Problem>,
     ) -> Option<Self> {
         let before = problems.len();
-        let labels = labels.into_iter().flatten();
-        let mut requirements: Vec<Requirement> = labels
-            .map(|(key, value)| Requirement { key: key.clone(), operator: Operator::In(vec![value.clone()]) })
-            .collect();
+        let Self { mut requirements } = labels.map(Self::of_labels).unwrap_or_default();
         for (index, (key, operator, values)) in expressions.enumerate() {
             let operator = match (operator, values) {
                 ("In", [_, ..]) => Operator::In(values.to_vec()),

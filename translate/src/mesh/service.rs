@@ -5,7 +5,10 @@ use std::{
     net::IpAddr,
 };
 
-use proto::{Kind, Name, ObjectRef, kubernetes};
+use proto::{
+    Kind, Name, ObjectRef,
+    kubernetes::{self, IntOrString},
+};
 
 use super::{
     labels::{self, Asked},
@@ -62,10 +65,26 @@ impl Exported {
 /// How its endpoints are found.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Discovery {
-    /// By the EndpointSlices that name it.
-    Slices,
+    /// By the EndpointSlices that name it, and by the WorkloadEntries that it selects.
+    Slices { machines: Option<Machines> },
     /// As its ServiceEntry says.
     Entry(Entry),
+}
+
+/// Which WorkloadEntries of its namespace a Service selects, and where it asks them.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Machines {
+    pub(crate) selector: Selector,
+    /// By the Service's port.
+    pub(crate) targets: BTreeMap<u16, Target>,
+}
+
+/// The port that an endpoint listens on, as a Service has it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Target {
+    Number(u16),
+    /// The one that the endpoint has under this name.
+    Named(Name),
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -114,7 +133,7 @@ impl Service {
     pub(crate) fn wildcard(&self) -> Option<&Name> {
         match &self.discovery {
             Discovery::Entry(Entry { resolution: Resolution::Requested, .. }) => Some(&self.host),
-            Discovery::Entry(_) | Discovery::Slices => None,
+            Discovery::Entry(_) | Discovery::Slices { .. } => None,
         }
     }
 
@@ -122,7 +141,7 @@ impl Service {
     pub(crate) const fn follows_caller(&self) -> bool {
         match &self.discovery {
             Discovery::Entry(Entry { resolution: Resolution::Requested | Resolution::Dialled, .. }) => true,
-            Discovery::Entry(_) | Discovery::Slices => false,
+            Discovery::Entry(_) | Discovery::Slices { .. } => false,
         }
     }
 
@@ -156,6 +175,7 @@ impl Row for Service {
 pub(crate) fn lower(key: &ServiceKey, object: &kubernetes::Service, settings: &Settings) -> Service {
     let metadata = &object.metadata;
     let spec = object.spec.clone().unwrap_or_default();
+    let machines = machines(&spec);
     let addresses = spec.cluster_ips.unwrap_or_else(|| spec.cluster_ip.into_iter().collect());
     let mut vips: Vec<IpAddr> = addresses.iter().filter_map(|ip| ip.parse().ok()).collect();
     vips.sort_unstable();
@@ -201,9 +221,24 @@ pub(crate) fn lower(key: &ServiceKey, object: &kubernetes::Service, settings: &S
         publish_not_ready: spec.publish_not_ready_addresses.unwrap_or(false),
         nearness,
         exported: Exported::All,
-        discovery: Discovery::Slices,
+        discovery: Discovery::Slices { machines },
         problems: ports.problems,
     }
+}
+
+/// `None` for a Service whose endpoints somebody else writes down.
+fn machines(spec: &kubernetes::ServiceSpec) -> Option<Machines> {
+    let labels = spec.selector.as_ref().filter(|labels| !labels.is_empty())?;
+    let targets = spec.ports.iter().flatten().filter_map(|port| {
+        let number = u16::try_from(port.port).ok()?;
+        let target = match &port.target_port {
+            None | Some(IntOrString::Int(0)) => Target::Number(number),
+            Some(IntOrString::Int(target)) => Target::Number(u16::try_from(*target).ok()?),
+            Some(IntOrString::String(name)) => Target::Named(name.as_str().into()),
+        };
+        Some((number, target))
+    });
+    Some(Machines { selector: Selector::of_labels(labels), targets: targets.collect() })
 }
 
 fn lower_ports(ports: &[kubernetes::ServicePort], at: &FieldPath) -> Lowered<Vec<ServicePort>> {

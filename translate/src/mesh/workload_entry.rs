@@ -4,11 +4,17 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use proto::{Name, mesh_api};
 
-use super::{endpoint::Locality, identity::Identity, name::Key};
+use super::{
+    endpoint::Locality,
+    identity::Identity,
+    labels::{self, Asked, HEALTH_CHECKED},
+    name::Key,
+    protocol::Protocol,
+};
 use crate::{
     derive::Row,
     fields::{Fields, Problems},
-    problem::FieldPath,
+    problem::{FieldPath, Problem},
 };
 
 /// The most that an endpoint can weigh: the weights of a cluster add up to less than 2^32.
@@ -19,6 +25,18 @@ const FIELDS: [&str; 7] = ["address", "ports", "labels", "network", "locality", 
 pub(crate) struct WorkloadEntry {
     /// `None` for one that cannot be reached.
     pub(crate) endpoint: Option<Listed>,
+    pub(crate) generation: Option<i64>,
+    pub(crate) asked: Asked,
+    /// Whether whoever checks it finds that it takes requests.
+    pub(crate) healthy: bool,
+    pub(crate) problems: Vec<Problem>,
+}
+
+impl WorkloadEntry {
+    /// The endpoint, where a service selects it.
+    pub(crate) fn selectable(&self) -> Option<&Listed> {
+        self.endpoint.as_ref().filter(|_| self.healthy)
+    }
 }
 
 /// An endpoint that someone wrote down.
@@ -42,6 +60,19 @@ pub(crate) enum Address {
 }
 
 impl Listed {
+    /// The address at which it is dialled itself.
+    pub(crate) const fn ip(&self) -> Option<IpAddr> {
+        match &self.address {
+            Address::Ip(ip) => Some(*ip),
+            Address::Host(_) => None,
+        }
+    }
+
+    /// The ports that it declares, and what they speak by name.
+    pub(crate) fn declared(&self) -> impl Iterator<Item = (u16, Protocol)> {
+        self.ports.iter().map(|(name, number)| (*number, Protocol::lower(None, Some(name))))
+    }
+
     /// Reached through a tunnel: a machine with a ztunnel of its own, which proves who it is.
     pub(crate) fn tunnel(&self) -> bool {
         self.identity.is_some()
@@ -71,7 +102,23 @@ pub(crate) fn lower(object: &mesh_api::WorkloadEntry) -> WorkloadEntry {
             endpoint.labels.entry(key.clone()).or_insert_with(|| value.clone());
         }
     }
-    WorkloadEntry { endpoint }
+    WorkloadEntry {
+        endpoint,
+        generation: object.metadata.generation,
+        asked: Asked::lower(&object.metadata),
+        healthy: healthy(object),
+        problems: problems.0,
+    }
+}
+
+/// Who is checked and was never found healthy is not.
+fn healthy(object: &mesh_api::WorkloadEntry) -> bool {
+    let checked = labels::annotation(&object.metadata, HEALTH_CHECKED);
+    let checked =
+        checked.is_some_and(|checked| matches!(checked, "true" | "True" | "TRUE" | "t" | "T" | "1"));
+    let conditions = object.status["conditions"].as_array().into_iter().flatten();
+    let mut health = conditions.filter(|condition| condition["type"] == "Healthy");
+    !checked || health.any(|condition| condition["status"] == "True")
 }
 
 /// `None` for one that has no address which a waypoint can dial.

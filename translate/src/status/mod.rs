@@ -119,6 +119,7 @@ pub(crate) fn update(
             .map(|service| service.object().reference(Kind::Service))
             .collect(),
         keys(Kind::ServiceEntry, inputs.entries.changed()),
+        keys(Kind::WorkloadEntry, inputs.workload_entries.changed()),
         inputs.routes.changed().iter().cloned().collect(),
         keys(Kind::AuthorizationPolicy, inputs.authorizations.changed()),
         inputs.mesh_config.changed().iter().map(|()| settings.mesh_config()).collect(),
@@ -139,14 +140,13 @@ fn derive(reads: &Reads, inputs: &Inputs, bindings: &Bindings, object: &ObjectRe
         Kind::Gateway => gateway::of(reads, inputs, applied_routes, &key),
         Kind::Service => service::of(reads, inputs, waypoint_of, &key.into()),
         Kind::ServiceEntry => service::of_entry(reads, inputs, waypoint_of, &key),
+        Kind::WorkloadEntry => service::of_machine(reads, inputs, waypoint_of, &key),
         Kind::HTTPRoute | Kind::GRPCRoute | Kind::TCPRoute | Kind::TLSRoute => {
             route::of(reads, resolved_routes, applied_routes, waypoint_of, object)
         }
         Kind::AuthorizationPolicy => policy::of(reads, inputs, waypoint_of, &key),
         Kind::ConfigMap => mesh_config::of(reads, inputs),
-        Kind::Namespace | Kind::EndpointSlice | Kind::Pod | Kind::WorkloadEntry | Kind::ReferenceGrant => {
-            None
-        }
+        Kind::Namespace | Kind::EndpointSlice | Kind::Pod | Kind::ReferenceGrant => None,
     }
 }
 
@@ -156,15 +156,14 @@ fn exists(inputs: &Inputs, object: &ObjectRef) -> bool {
         Kind::Gateway => inputs.waypoints.untracked().contains_key(&key),
         Kind::Service => inputs.services.untracked().contains_key(&key.into()),
         Kind::ServiceEntry => inputs.entries.untracked().contains_key(&key),
+        Kind::WorkloadEntry => inputs.workload_entries.untracked().contains_key(&key),
         Kind::HTTPRoute | Kind::GRPCRoute | Kind::TCPRoute | Kind::TLSRoute => {
             inputs.routes.untracked().contains_key(object)
         }
         Kind::AuthorizationPolicy => inputs.authorizations.untracked().contains_key(&key),
         // There is one, and its row has no name.
         Kind::ConfigMap => !inputs.mesh_config.untracked().is_empty(),
-        Kind::Namespace | Kind::EndpointSlice | Kind::Pod | Kind::WorkloadEntry | Kind::ReferenceGrant => {
-            false
-        }
+        Kind::Namespace | Kind::EndpointSlice | Kind::Pod | Kind::ReferenceGrant => false,
     }
 }
 

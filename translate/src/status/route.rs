@@ -122,7 +122,7 @@ fn accepted(applied: &AppliedRoute, attached: &Attached) -> Condition {
 /// What it is to those who wrote it.
 fn named(service: &ServiceKey) -> String {
     match service.origin {
-        Origin::Kubernetes | Origin::Pod => format!("Service {service}"),
+        Origin::Kubernetes | Origin::Pod | Origin::Machine => format!("Service {service}"),
         Origin::Entry => format!("host {}", service.name),
     }
 }
@@ -148,7 +148,7 @@ fn resolved_waypoints(reads: &Reads, attached: &Attached, waypoint_of: &Derived<
                 waypoints.insert(waypoint.to_string());
             }
             Some(WaypointOf::Refused(Refused { waypoint, why })) => {
-                unbound.push(format!("{named} is not bound to waypoint {waypoint}: {}", why.message()));
+                unbound.push(format!("{named} is not bound to waypoint {waypoint}: {}", why.message(service.origin)));
             }
             None => unbound.push(format!(
                 "{named} has no waypoint, so nothing applies the route; label it or its namespace istio.io/use-waypoint"

@@ -5,7 +5,7 @@ use crate::{
     bind::waypoint_of::{Refusal, Refused, WaypointOf},
     derive::{Derived, Reads},
     inputs::Inputs,
-    mesh::name::{Key, ServiceKey},
+    mesh::name::{Key, Origin, ServiceKey},
     problem::{FieldPath, Problem, Reason},
 };
 
@@ -18,7 +18,7 @@ pub(super) fn of(
 ) -> Option<Status> {
     let service = inputs.services.get(reads, key)?;
     let binding = waypoint_of.get(reads, key)?;
-    Some(bound(binding, service.generation, &service.problems))
+    Some(bound(binding, key.origin, service.generation, &service.problems))
 }
 
 /// The same of a ServiceEntry: its hosts ask for one waypoint together.
@@ -51,10 +51,26 @@ pub(super) fn of_entry(
         let message = super::list(&problems);
         return Some(bound_by(entry.generation, Truth::False, "Invalid", message));
     }
-    Some(bound(binding?, entry.generation, &problems))
+    Some(bound(binding?, Origin::Entry, entry.generation, &problems))
 }
 
-fn bound(binding: &WaypointOf, generation: Option<i64>, problems: &[Problem]) -> Status {
+/// The same of a WorkloadEntry, which is dialled at its own address.
+pub(super) fn of_machine(
+    reads: &Reads,
+    inputs: &Inputs,
+    waypoint_of: &Derived<WaypointOf>,
+    key: &Key,
+) -> Option<Status> {
+    let entry = inputs.workload_entries.get(reads, key)?;
+    if entry.endpoint.is_none() {
+        // Nothing of it is there, whatever waypoint it asks for.
+        return Some(bound_by(entry.generation, Truth::False, "Invalid", super::list(&entry.problems)));
+    }
+    let binding = waypoint_of.get(reads, &ServiceKey::machine(key))?;
+    Some(bound(binding, Origin::Machine, entry.generation, &entry.problems))
+}
+
+fn bound(binding: &WaypointOf, origin: Origin, generation: Option<i64>, problems: &[Problem]) -> Status {
     let (truth, reason, mut message) = match binding {
         WaypointOf::Bound { waypoint, canary } => {
             let attached = format!("Successfully attached to waypoint {waypoint}");
@@ -62,13 +78,17 @@ fn bound(binding: &WaypointOf, generation: Option<i64>, problems: &[Problem]) ->
                 None => String::new(),
                 Some(Ok(canary)) => format!(". Canary waypoint {canary} attached"),
                 Some(Err(Refused { waypoint, why })) => {
-                    format!(". Canary waypoint not attached: {waypoint}: {}: {}", why.reason(), why.message())
+                    format!(
+                        ". Canary waypoint not attached: {waypoint}: {}: {}",
+                        why.reason(),
+                        why.message(origin)
+                    )
                 }
             };
             (Truth::True, "WaypointAccepted", attached + &canary)
         }
         WaypointOf::Refused(Refused { waypoint, why }) => {
-            (Truth::False, why.reason(), format!("waypoint {waypoint}: {}", why.message()))
+            (Truth::False, why.reason(), format!("waypoint {waypoint}: {}", why.message(origin)))
         }
     };
     if !problems.is_empty() {
@@ -96,11 +116,14 @@ impl Refusal {
         }
     }
 
-    pub(super) const fn message(self) -> &'static str {
+    pub(super) const fn message(self, origin: Origin) -> &'static str {
         match self {
             Self::NotReady => "there is no such waypoint; create the Gateway or change istio.io/use-waypoint",
             Self::AttachmentDenied => {
                 "it does not admit this namespace; is allowedRoutes missing on the Gateway's listener?"
+            }
+            Self::UnsupportedTrafficType if origin.is_workload() => {
+                "it is not for workloads; set istio.io/waypoint-for to workload or all on the Gateway"
             }
             Self::UnsupportedTrafficType => {
                 "it is not for services; set istio.io/waypoint-for to service or all on the Gateway"
