@@ -8,7 +8,9 @@ use serde_json::Value;
 pub use gateway_api::apis::experimental::{gateways, grpcroutes, httproutes, referencegrants, tcproutes};
 pub use gateways::Gateway;
 pub use grpcroutes::GrpcRoute;
-pub use httproutes::{HttpRoute, HttpRouteRulesFilters as Filter};
+pub use httproutes::{
+    HttpRoute, HttpRouteRulesFilters as Filter, HttpRouteRulesSessionPersistence as SessionPersistence,
+};
 pub use referencegrants::ReferenceGrant;
 pub use tcproutes::TcpRoute;
 
@@ -45,5 +47,10 @@ pub struct TlsRouteSpec {
 /// A filter, whichever of the generated types of filter it comes in: those of a rule, of a backend
 /// and of each kind of route are the same JSON. `None` for what is no filter.
 pub fn filter<T: Serialize>(spec: &T) -> Option<Filter> {
+    serde_json::from_value(serde_json::to_value(spec).ok()?).ok()
+}
+
+/// What a rule wants for its sessions, of either kind of route: the generated types are the same JSON.
+pub fn session_persistence<T: Serialize>(spec: &T) -> Option<SessionPersistence> {
     serde_json::from_value(serde_json::to_value(spec).ok()?).ok()
 }

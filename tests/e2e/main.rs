@@ -9,6 +9,7 @@ mod changes;
 mod corpus;
 mod custom;
 mod demo;
+mod entries;
 mod flips;
 mod mesh_config;
 mod places;

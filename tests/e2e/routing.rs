@@ -38,7 +38,8 @@ fn timeouts_retries_and_sessions_are_kept() -> Result<()> {
         let curl = lab.client("default", "curl")?;
         timeouts(&curl).await?;
         retries(&curl).await?;
-        sessions(&curl).await
+        sessions(&curl).await?;
+        sessions_across_backends(&curl).await
     })
 }
 
@@ -186,6 +187,37 @@ async fn sessions(curl: &Caller) -> Result<()> {
             seen.insert(name);
         }
         ensure!(seen.len() == 2, "{path}: only {seen:?} of the two endpoints were asked");
+    }
+    Ok(())
+}
+
+/// Those who come back stay where they are, and new ones are spread by the weights.
+async fn sessions_across_backends(curl: &Caller) -> Result<()> {
+    const REQUESTS: usize = 200;
+    for (path, given, sent) in
+        [("/several-cookie", "set-cookie", "cookie"), ("/several-header", "x-several", "x-several")]
+    {
+        let mut heavy = 0;
+        for request in 0..REQUESTS {
+            let first = get(curl, path).await?;
+            let name = first.json()?["name"].as_str().context("no name")?.to_owned();
+            heavy += usize::from(name.starts_with("reviews-v1"));
+            if request % 20 > 0 {
+                continue;
+            }
+            ensure!(
+                given != "set-cookie" || header(&first, given).contains("Max-Age=3600"),
+                "a cookie that does not last: {}",
+                header(&first, given)
+            );
+            let session = header(&first, given).split(';').next().unwrap_or_default().to_owned();
+            for _ in 0..5 {
+                let again = curl.get(&format!("front.shop:80{path}")).header(sent, &session).send().await?;
+                assert_eq!(again.json()?["name"], name, "{path}");
+            }
+        }
+        // Three quarters; five standard deviations are 31.
+        ensure!((119..=181).contains(&heavy), "{path}: {heavy} of {REQUESTS} went to the heavier backend");
     }
     Ok(())
 }

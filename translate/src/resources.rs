@@ -20,12 +20,13 @@ use crate::{
         assignment::{Assignment, SniffedAssignment},
         cluster::{ServiceCluster, SniffedCluster},
         infrastructure::{self, Infrastructure, InnerListeners},
+        merged::{MergedAssignment, MergedCluster},
         route_config::PortConfig,
         scope::Scope,
     },
     inputs::Inputs,
     mesh::{
-        name::{AddressKey, Key, PortKey, ServiceKey},
+        name::{AddressKey, Key, PortKey, RuleKey, ServiceKey},
         protocol::Protocol,
     },
     settings::Settings,
@@ -40,6 +41,8 @@ pub(crate) struct Resources {
     endpoints_of: Derived<EndpointsOf>,
     assignments: Derived<Assignment>,
     scopes: Derived<Scope>,
+    merged: Derived<MergedCluster>,
+    merged_assignments: Derived<MergedAssignment>,
     sniffed: Derived<SniffedCluster>,
     sniffed_assignments: Derived<SniffedAssignment>,
 }
@@ -125,7 +128,26 @@ impl Resources {
             |key| is_dialled(addressed, waypoint_of, key),
             |reads, key| scope(reads, addressed, waypoint_of, key),
         );
+        self.update_merged(touched, inputs, bindings);
         self.update_sniffed(touched, inputs, bindings);
+    }
+
+    /// For the rules that keep sessions across several backends.
+    fn update_merged(&mut self, touched: &mut Touched, inputs: &Inputs, bindings: &Bindings) {
+        let Self { merged, merged_assignments, endpoints_of, .. } = self;
+        let Bindings { routes_of, .. } = bindings;
+        let count =
+            |reads: &Reads, key: &RuleKey| routes_of.count(reads, &routes_of::Bucket::Merges(key.clone()));
+        let reached = routes_of.changed().iter().flat_map(|key| routes_of.merged(key));
+        let new: Vec<_> = reached.filter(|key| !merged.untracked().contains_key(key)).collect();
+        let leads = |key: &RuleKey| count(&Reads::default(), key) > 0;
+        merged.update(touched, new, leads, |reads, key| (count(reads, key) > 0).then_some(MergedCluster));
+        merged_assignments.update(
+            touched,
+            merged.changed().iter().cloned(),
+            |key| merged.untracked().contains_key(key),
+            |reads, key| MergedAssignment::of(reads, inputs, routes_of, endpoints_of, key),
+        );
     }
 
     /// For the ports that do not say what they speak: where what is not HTTP goes.
@@ -178,6 +200,8 @@ impl Resources {
             endpoints_of: _,
             assignments,
             scopes,
+            merged,
+            merged_assignments,
             sniffed,
             sniffed_assignments,
         } = self;
@@ -206,8 +230,10 @@ impl Resources {
         }
         moved.add(clusters);
         moved.add(sniffed);
+        moved.add(merged);
         moved.add(assignments);
         moved.add(sniffed_assignments);
+        moved.add(merged_assignments);
         moved.add(scopes);
         moved.add(configs);
         moved.deltas
@@ -223,6 +249,8 @@ impl Resources {
             endpoints_of,
             assignments,
             scopes,
+            merged,
+            merged_assignments,
             sniffed,
             sniffed_assignments,
         } = self;
@@ -233,6 +261,8 @@ impl Resources {
             + endpoints_of.computed()
             + assignments.computed()
             + scopes.computed()
+            + merged.computed()
+            + merged_assignments.computed()
             + sniffed.computed()
             + sniffed_assignments.computed()
     }

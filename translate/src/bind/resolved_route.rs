@@ -2,7 +2,10 @@
 //!
 //! Both the configuration and the status are made from this row, so that they cannot disagree.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use proto::{Kind, Name, ObjectRef};
 
@@ -15,7 +18,8 @@ use crate::{
     filter::Filter,
     inputs::Inputs,
     mesh::{
-        name::{Key, Origin, ServiceKey},
+        name::{Key, Origin, RuleOf, ServiceKey},
+        protocol::Protocol,
         service,
     },
     problem::{Problem, Reason},
@@ -25,7 +29,7 @@ use crate::{
         matches::HttpMatch,
         parent::{Parent, ParentRef},
         precedence::Rank,
-        rule::{Delivery, Route},
+        rule::{Delivery, Route, Rule},
     },
 };
 
@@ -59,9 +63,22 @@ pub(crate) struct Forward {
     /// Those of the rule; a mirror among them has a backend that exists.
     pub(crate) filters: Vec<Filter>,
     pub(crate) delivery: Delivery,
+    /// The rule, if its backends are one cluster, so that sessions are kept across them.
+    pub(crate) merged: Option<RuleOf>,
 }
 
 impl Forward {
+    /// What each backend that can be used weighs, if they are one cluster.
+    pub(crate) fn merged_shares(&self) -> BTreeMap<&(ServiceKey, u16), u32> {
+        let mut weights = BTreeMap::new();
+        for Share { weight, backend, filters: _ } in self.shares.iter().filter(|share| share.weight > 0) {
+            if let Some(backend) = backend {
+                *weights.entry(backend).or_default() += weight;
+            }
+        }
+        weights
+    }
+
     /// The service ports that requests, or copies of them, may end at.
     pub(crate) fn backends(&self) -> impl Iterator<Item = &(ServiceKey, u16)> {
         let shares = self.shares.iter().filter_map(|share| share.backend.as_ref());
@@ -121,23 +138,24 @@ pub(crate) fn bind(
         .filter_map(|parent| resolved_parent::bind(reads, inputs, waypoint_of, key, parent));
     let parents = parents.collect();
     let mut unresolved = Vec::new();
-    let rules = route.rules.iter().map(|rule| ResolvedRule {
-        name: rule.name.clone(),
-        matches: rule.matches.clone(),
-        forward: Arc::new(Forward {
-            shares: rule
-                .backends
-                .iter()
-                .flatten()
-                .map(|backend| referrer.resolve_backend(backend, &mut unresolved))
-                .collect(),
+    let rules = route.rules.iter().enumerate().map(|(index, rule)| {
+        let backends = rule.backends.iter().flatten();
+        let shares = backends.map(|backend| referrer.resolve_backend(backend, &mut unresolved)).collect();
+        let mut forward = Forward {
+            shares,
             filters: rule
                 .filters
                 .iter()
                 .filter_map(|filter| referrer.resolve_filter(filter, &mut unresolved))
                 .collect(),
             delivery: rule.delivery.clone(),
-        }),
+            merged: None,
+        };
+        if rule.delivery.session.is_some() && forward.merged_shares().len() > 1 {
+            referrer.merge(rule, &mut forward, &mut unresolved);
+            forward.merged = Some(RuleOf { route: key.clone(), index });
+        }
+        ResolvedRule { name: rule.name.clone(), matches: rule.matches.clone(), forward: Arc::new(forward) }
     });
     let rules = rules.collect();
     Some(ResolvedRoute {
@@ -165,6 +183,29 @@ impl Referrer<'_> {
         let found = backend.target.clone().and_then(|(target, port)| self.find(backend, &target, port));
         let backend_found = found.map_err(|problem| unresolved.push(problem)).ok();
         Share { weight: backend.weight, backend: backend_found, filters: backend.filters.clone() }
+    }
+
+    /// Takes out what cannot be one cluster with the other backends: its share fails.
+    fn merge(&self, rule: &Rule, forward: &mut Forward, unresolved: &mut Vec<Problem>) {
+        let Self { reads, inputs, .. } = self;
+        for (share, asked) in forward.shares.iter_mut().zip(rule.backends.iter().flatten()) {
+            let Some((service, port)) = &share.backend else { continue };
+            let row = inputs.services.get(reads, service);
+            let speaks = row.and_then(|row| row.port(*port)).map(|port| port.protocol);
+            let message = if !row.is_some_and(|row| row.discovery.has_addresses()) {
+                "sessions are kept across backends whose endpoints have addresses only; split the rule"
+            } else if !speaks.is_some_and(Protocol::may_be_http) {
+                "sessions are kept across backends that speak HTTP only; correct the port's appProtocol"
+            } else {
+                continue;
+            };
+            unresolved.push(Problem {
+                at: asked.at.clone(),
+                reason: Reason::UnsupportedValue,
+                message: message.to_owned(),
+            });
+            share.backend = None;
+        }
     }
 
     fn find(&self, backend: &BackendRef, target: &Target, port: u16) -> Result<(ServiceKey, u16), Problem> {

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     derive::{Derived, Reads, Row},
     mesh::{
-        name::{PortKey, ServiceKey},
+        name::{PortKey, RuleKey, RuleOf, ServiceKey},
         protocol::Protocol,
     },
     route::{matches::HttpMatch, precedence::Precedence, rule::takes_connections},
@@ -75,6 +75,16 @@ impl RoutesOf {
         kept.flat_map(|forward| &forward.shares).filter_map(|share| share.backend.clone()).collect()
     }
 
+    /// The rules whose backends are one cluster.
+    fn merged(&self) -> impl Iterator<Item = &RuleOf> {
+        self.all().filter_map(|routed| routed.forward.merged.as_ref())
+    }
+
+    /// Where requests of that rule lead, if some of these are of it.
+    pub(crate) fn forward_of(&self, rule: &RuleOf) -> Option<&Forward> {
+        self.all().map(|routed| &*routed.forward).find(|forward| forward.merged.as_ref() == Some(rule))
+    }
+
     /// The service ports that requests may end at.
     fn backends(&self) -> BTreeSet<(ServiceKey, u16)> {
         let requests = self.all().map(|routed| &*routed.forward);
@@ -91,6 +101,8 @@ impl RoutesOf {
 pub(crate) enum Bucket {
     /// Those by which some request may end at that service port, behind that waypoint.
     EndsAt(PortKey),
+    /// Those by which some request may end at the backends of that rule, taken together.
+    Merges(RuleKey),
     /// Those of them that lead who comes back to the same endpoint again.
     Keeps(PortKey),
 }
@@ -103,7 +115,9 @@ impl Row for RoutesOf {
     fn buckets(key: &PortKey, row: &Self) -> Vec<Bucket> {
         let at = |(service, port)| PortKey::new(&key.waypoint, &service, port);
         let backends = row.backends().into_iter().map(at).map(Bucket::EndsAt);
-        backends.chain(row.kept().into_iter().map(at).map(Bucket::Keeps)).collect()
+        let kept = row.kept().into_iter().map(at).map(Bucket::Keeps);
+        let merged = row.merged().map(|rule| RuleKey { waypoint: key.waypoint.clone(), rule: rule.clone() });
+        backends.chain(kept).chain(merged.map(Bucket::Merges)).collect()
     }
 }
 
@@ -206,6 +220,14 @@ fn default(own: Arc<Forward>) -> Routed {
 }
 
 impl Derived<RoutesOf> {
+    /// The merged clusters that the routes of a port may end at now, for finding keys only.
+    pub(crate) fn merged(&self, key: &PortKey) -> Vec<RuleKey> {
+        let row = self.untracked().get(key).into_iter();
+        row.flat_map(|row| row.merged())
+            .map(|rule| RuleKey { waypoint: key.waypoint.clone(), rule: rule.clone() })
+            .collect()
+    }
+
     /// The clusters that the routes of a port may end at now, for finding keys only.
     pub(crate) fn backends(&self, key: &PortKey) -> Vec<PortKey> {
         let row = self.untracked().get(key).into_iter();

@@ -34,7 +34,7 @@ pub(crate) struct Assignment {
     staying: Arc<[Endpoint]>,
     /// Those that leave, as far as anybody may get one of them.
     leaving: Arc<[Endpoint]>,
-    nearness: Nearness,
+    pub(super) nearness: Nearness,
     keeps_sessions: bool,
     /// Trust domains besides our own in which captured pods may prove who they are; none if there are
     /// no such pods.
@@ -58,6 +58,16 @@ impl Assignment {
     }
 
     fn seen_from(&self, cluster_name: String, settings: &Settings, place: &Place) -> ClusterLoadAssignment {
+        let assignment = by_locality(cluster_name, self.chosen(settings, place));
+        ClusterLoadAssignment { policy: self.keeps_sessions.then(|| steadfast(&assignment)), ..assignment }
+    }
+
+    /// What a reader there gets: each with its rank, its locality and its weight.
+    pub(super) fn chosen(
+        &self,
+        settings: &Settings,
+        place: &Place,
+    ) -> Vec<(u32, Locality, u32, endpoint::LbEndpoint)> {
         let rank = near(self.nearness, place);
         let ranked = |all: &Arc<[Endpoint]>, health: HealthStatus| -> Vec<_> {
             let all = all.iter();
@@ -74,8 +84,7 @@ impl Assignment {
         } else if self.keeps_sessions {
             chosen.extend(ranked(&self.leaving, HealthStatus::Draining));
         }
-        let assignment = by_locality(cluster_name, chosen);
-        ClusterLoadAssignment { policy: self.keeps_sessions.then(|| steadfast(&assignment)), ..assignment }
+        chosen
     }
 }
 
@@ -196,7 +205,7 @@ pub(super) fn by_locality(
 
 /// One endpoint that stays is enough to keep its priority, or its locality's share. As Envoy has it,
 /// with more than 28 of 100 leaving, requests would go elsewhere.
-fn steadfast(assignment: &ClusterLoadAssignment) -> cluster_load_assignment::Policy {
+pub(super) fn steadfast(assignment: &ClusterLoadAssignment) -> cluster_load_assignment::Policy {
     let all: usize = assignment.endpoints.iter().map(|locality| locality.lb_endpoints.len()).sum();
     let percent = u32::try_from(all).unwrap_or(u32::MAX).saturating_mul(100);
     cluster_load_assignment::Policy {

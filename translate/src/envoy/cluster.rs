@@ -138,6 +138,12 @@ impl Emit for SniffedCluster {
     }
 }
 
+/// A cluster of endpoints that are asked in HTTP.
+pub(super) fn for_http(name: String) -> Cluster {
+    let http = (HTTP_OPTIONS.to_owned(), pack(&as_downstream()));
+    Cluster { typed_extension_protocol_options: [http].into(), ..by_endpoints(name) }
+}
+
 fn by_endpoints(name: String) -> Cluster {
     let host = |name: &str| internal_upstream_transport::MetadataValueSource {
         kind: Some(metadata::MetadataKind {

@@ -13,6 +13,7 @@ pub(crate) mod filter_state;
 mod found;
 pub(crate) mod infrastructure;
 pub(crate) mod main_internal;
+pub(crate) mod merged;
 pub(crate) mod request_route;
 pub(crate) mod route_config;
 pub(crate) mod scope;

@@ -13,7 +13,7 @@ use crate::{
     },
     filter::{self, Place},
     mesh::{
-        name::PortKey,
+        name::{PortKey, RuleKey},
         pattern::{Pattern, quote},
     },
     policy::authorization,
@@ -113,6 +113,20 @@ pub(crate) fn clusters(
 ) -> Option<route::route_action::ClusterSpecifier> {
     use route::route_action::ClusterSpecifier;
     let shares: Vec<_> = forward.shares.iter().filter(|share| share.weight > 0).collect();
+    if let Some(rule) = &forward.merged {
+        let merged = RuleKey { waypoint: key.waypoint.clone(), rule: rule.clone() }.cluster_name();
+        let of_merged = forward.merged_shares().into_values().sum();
+        let refused: u32 =
+            shares.iter().filter(|share| share.backend.is_none()).map(|share| share.weight).sum();
+        return match (of_merged, refused) {
+            (0, _) => None,
+            (_, 0) => Some(ClusterSpecifier::Cluster(merged)),
+            (of_merged, refused) => Some(ClusterSpecifier::WeightedClusters(route::WeightedCluster {
+                clusters: vec![weighted(merged, of_merged), weighted(REFUSED.to_owned(), refused)],
+                ..route::WeightedCluster::default()
+            })),
+        };
+    }
     match shares.as_slice() {
         shares if shares.iter().all(|share| share.backend.is_none()) => None,
         [only] if only.filters.is_empty() => {
@@ -149,15 +163,19 @@ fn cluster_weight(
     key: &PortKey,
     settings: &Settings,
 ) -> route::weighted_cluster::ClusterWeight {
-    let mut emitted = route::weighted_cluster::ClusterWeight {
-        name: cluster_name(share, key, settings),
-        weight: Some(UInt32Value { value: share.weight }),
-        ..route::weighted_cluster::ClusterWeight::default()
-    };
+    let mut emitted = weighted(cluster_name(share, key, settings), share.weight);
     for filter in &share.filters {
         filter.emit_share(&mut emitted);
     }
     emitted
+}
+
+fn weighted(name: String, weight: u32) -> route::weighted_cluster::ClusterWeight {
+    route::weighted_cluster::ClusterWeight {
+        name,
+        weight: Some(UInt32Value { value: weight }),
+        ..route::weighted_cluster::ClusterWeight::default()
+    }
 }
 
 /// Where connections lead. A tunnel that leads nowhere is refused when it is opened.

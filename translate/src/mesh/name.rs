@@ -153,6 +153,28 @@ impl PortKey {
     }
 }
 
+/// The backends of a route's rule, taken together, as seen from one waypoint.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct RuleKey {
+    pub(crate) waypoint: Key,
+    pub(crate) rule: RuleOf,
+}
+
+/// A rule, by its place in its route.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct RuleOf {
+    pub(crate) route: ObjectRef,
+    pub(crate) index: usize,
+}
+
+impl RuleKey {
+    /// The name of the Cluster of all backends, as in `merged|HTTPRoute|bookinfo/reviews|0`.
+    pub(crate) fn cluster_name(&self) -> String {
+        let RuleOf { route: ObjectRef { kind, namespace, name }, index } = &self.rule;
+        format!("merged|{}|{namespace}/{name}|{index}", kind.name())
+    }
+}
+
 /// An address that callers dial, as seen from one waypoint. It prints as the `:authority` of a
 /// tunnel does (IPv6 in brackets), because that string is what the waypoint dispatches on.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

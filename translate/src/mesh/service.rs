@@ -71,6 +71,21 @@ pub(crate) enum Discovery {
     Entry(Entry),
 }
 
+impl Discovery {
+    /// Whether its endpoints have addresses that we know.
+    pub(crate) const fn has_addresses(&self) -> bool {
+        match self {
+            Self::Slices { .. } => true,
+            Self::Entry(entry) => match entry.resolution {
+                Resolution::Static | Resolution::Nowhere => true,
+                Resolution::Dns | Resolution::RoundRobinDns | Resolution::Dialled | Resolution::Requested => {
+                    false
+                }
+            },
+        }
+    }
+}
+
 /// Which WorkloadEntries of its namespace a Service selects, and where it asks them.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Machines {

@@ -19,6 +19,7 @@ use super::{
     parent,
     precedence::Rank,
     rule::{Delivery, Route, Rule},
+    session,
 };
 use crate::{
     filter,
@@ -33,11 +34,12 @@ pub(crate) fn lower(object: &Object) -> Route {
     // Host names do not count behind a waypoint: the address that was dialled decides.
     let GrpcRouteSpec { hostnames: _, parent_refs, rules, use_default_gateways: _ } = &object.spec;
     let namespace: Name = object.metadata.namespace.as_deref().unwrap_or_default().into();
+    let route: Name = object.metadata.name.as_deref().unwrap_or_default().into();
     let mut problems = Vec::new();
     let at = FieldPath::new("spec").field("rules");
     let rules = rules.iter().flatten().enumerate();
     let rules = rules
-        .map(|(index, spec)| lower_rule(index, spec, &namespace, &at.index(index), &mut problems))
+        .map(|(index, spec)| lower_rule(index, spec, (&namespace, &route), &at.index(index), &mut problems))
         .collect();
     Route {
         generation: object.metadata.generation,
@@ -53,7 +55,7 @@ pub(crate) fn lower(object: &Object) -> Route {
 fn lower_rule(
     index: usize,
     spec: &GrpcRouteRules,
-    namespace: &Name,
+    (namespace, route): (&Name, &Name),
     at: &FieldPath,
     problems: &mut Vec<Problem>,
 ) -> Rule {
@@ -67,25 +69,23 @@ fn lower_rule(
         wanted.filter_map(|(nth, one)| lower_match(one, &at_matches.index(nth), problems)).collect()
     };
     let mut backends = backend::lower(backend_refs.iter().flatten(), namespace, &at.field("backendRefs"));
-    let name = name.as_deref().map_or_else(|| index.to_string().into(), Into::into);
+    let name: Name = name.as_deref().map_or_else(|| index.to_string().into(), Into::into);
 
     // What a rule asks for beyond that is done in full, or its calls fail.
     let before = problems.len();
-    if session_persistence.is_some() {
-        problems.push(Problem {
-            at: at.field("sessionPersistence"),
-            reason: Reason::UnsupportedValue,
-            message: "sessions of gRPC are not supported; calls that the rule matches get UNAVAILABLE"
-                .to_owned(),
-        });
-    }
     let at_filters = at.field("filters");
     let filters = filters.iter().flatten().map(proto::gateway::filter);
     let mut filters = filter::lower_rule(filters, !backends.is_empty(), namespace, &at_filters, problems);
     let handed = backends.iter_mut().map(|backend| &mut backend.filters);
     filter::hand_down(&mut filters, handed, &at_filters, problems);
+    let session = session_persistence.as_ref().and_then(proto::gateway::session_persistence);
+    let session = session.and_then(|spec| {
+        let default_name = session::default_name(namespace, route, &name);
+        session::lower(&spec, &default_name, &backends, &at.field("sessionPersistence"), problems)
+    });
     if problems.len() == before {
-        Rule { name, matches, backends: Some(backends), filters, delivery: Delivery::default() }
+        let delivery = Delivery { session, ..Delivery::default() };
+        Rule { name, matches, backends: Some(backends), filters, delivery }
     } else {
         Rule { name, matches, backends: None, filters: Vec::new(), delivery: Delivery::default() }
     }

@@ -87,14 +87,7 @@ fn lower_rule(
         retry: retry.as_ref().and_then(|spec| retry::lower(spec, &at.field("retry"), problems)),
         session: session_persistence.as_ref().and_then(|spec| {
             let default_name = session::default_name(namespace, route, &name);
-            let at = at.field("sessionPersistence");
-            session::lower(
-                spec,
-                &default_name,
-                backends.iter().filter(|one| one.weight > 0).count(),
-                &at,
-                problems,
-            )
+            session::lower(spec, &default_name, &backends, &at.field("sessionPersistence"), problems)
         }),
     };
     let matches = matches.into_iter().map(|found| (Rank::of_http(&found), found)).collect();

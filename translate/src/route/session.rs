@@ -6,14 +6,16 @@ use proto::{
         CookieSession, HeaderSession, StatefulSession, StatefulSessionPerRoute, core, milliseconds, pack,
         route, session_cookie, stateful_session_per_route::Override,
     },
-    gateway::httproutes::{
-        HttpRouteRulesSessionPersistence,
-        HttpRouteRulesSessionPersistenceCookieConfigLifetimeType as Lifetime,
-        HttpRouteRulesSessionPersistenceType,
+    gateway::{
+        SessionPersistence,
+        httproutes::{
+            HttpRouteRulesSessionPersistenceCookieConfigLifetimeType as Lifetime,
+            HttpRouteRulesSessionPersistenceType,
+        },
     },
 };
 
-use super::{header::is_name, timeout::Millis};
+use super::{backend::BackendRef, header::is_name, timeout::Millis};
 use crate::{
     envoy::extension::typed,
     problem::{FieldPath, Problem, Reason},
@@ -37,26 +39,21 @@ pub(crate) enum Session {
 
 /// `default_name` is the session's where it has no name of its own.
 pub(crate) fn lower(
-    spec: &HttpRouteRulesSessionPersistence,
+    spec: &SessionPersistence,
     default_name: &str,
-    backends: usize,
+    backends: &[BackendRef],
     at: &FieldPath,
     problems: &mut Vec<Problem>,
 ) -> Option<Session> {
-    let HttpRouteRulesSessionPersistence {
-        absolute_timeout,
-        cookie_config,
-        idle_timeout,
-        session_name,
-        r#type,
-    } = spec;
+    let SessionPersistence { absolute_timeout, cookie_config, idle_timeout, session_name, r#type } = spec;
     let before = problems.len();
     let mut refuse = |field: &str, reason, message: String| {
         let at = if field.is_empty() { at.clone() } else { at.field(field) };
         problems.push(Problem { at, reason, message });
     };
-    if backends > 1 {
-        let message = "a session can be kept at one backend only, not at one of several; split the rule";
+    let mut used = backends.iter().filter(|backend| backend.weight > 0);
+    if used.clone().count() > 1 && used.any(|backend| !backend.filters.is_empty()) {
+        let message = "sessions are kept across backends that are treated alike only; give the filters to the rule, or split it";
         refuse("", Reason::UnsupportedValue, message.to_owned());
     }
     if idle_timeout.is_some() {
