@@ -36,7 +36,9 @@ fn no_case_of_the_snapshots_makes_envoy_reject_anything() -> Result<()> {
     let cases = case::all(&lab::repository().join("tests/snapshots"))?;
     let gateways = gateways(&cases);
     let start = gateways.values().cloned().collect::<Vec<_>>();
-    let setup = Setup::default().file(FILE, &manifests(start, 0));
+    // Where endpoints of the cases are, so that what is made for a place is shown as well.
+    let place = ["--region", "eu", "--zone", "a", "--node-name", "node-1"];
+    let setup = Setup::default().file(FILE, &manifests(start, 0)).bootstrap(&place);
     lab::test(&setup, async |lab| {
         let mut corpus = Corpus { lab, log: lab.portolan.follow()?, counters: BTreeMap::new(), steps: 0 };
         let mut wrong = Vec::new();

@@ -6,7 +6,7 @@ use tests::{
     Caller, Lab,
     backend::{Backend, Protocol},
     exchange::{Request, Session, Version},
-    lab,
+    hbone, lab,
     lab::Setup,
     until,
 };
@@ -88,14 +88,60 @@ fn a_host_has_routes_and_is_a_backend() -> Result<()> {
             (111, "/", "200 other"),
         ];
         for (host, path, wanted) in wanted {
-            assert_eq!(ask(lab, &curl, host, path).await?, wanted, "{path}");
+            assert_eq!(ask(lab, &curl, (host, 80), path).await?, wanted, "{path}");
         }
         // Without the route, requests go to the host that was asked.
         lab.edit("hosts.yaml", "kind: ServiceEntry, name: api}", "kind: ServiceEntry, name: nobody}")?;
         until("the route to be gone", PATIENCE, async || {
-            Ok((ask(lab, &curl, 120, "/").await? == "200 api").then_some(()))
+            Ok((ask(lab, &curl, (120, 80), "/").await? == "200 api").then_some(()))
         })
         .await
+    })
+}
+
+/// A machine with a ztunnel of its own, and a Service that selects it.
+const MACHINE: &str = r"
+apiVersion: networking.istio.io/v1
+kind: WorkloadEntry
+metadata: {name: vm, namespace: mesh}
+spec:
+  address: 127.10.0.23
+  labels: {app: vm, networking.istio.io/tunnel: http}
+  serviceAccount: vm
+  ports: {http: 8080}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: vm, namespace: mesh}
+spec:
+  clusterIP: 127.10.0.130
+  selector: {app: vm}
+  ports: [{name: http, port: 80, targetPort: http}]
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: vm, namespace: mesh}
+spec:
+  targetRefs: [{kind: Service, group: '', name: vm}]
+  rules: [{to: [{operation: {paths: [/service]}}]}]
+";
+
+#[test]
+fn a_machine_is_an_endpoint_of_a_service_and_is_dialled_itself() -> Result<()> {
+    let setup = Setup::manifests(include_str!("services.yaml")).file("machine.yaml", MACHINE);
+    lab::test(&setup, async |lab| {
+        let machine = backend(lab, "vm", 23, 0).await?;
+        let identity = lab.authority.workload("mesh", "vm")?;
+        let ports = [(8080, machine.address)].into();
+        let ztunnel =
+            hbone::Server::start(lab.loopback.address(23).into(), &identity, &lab.authority, ports).await?;
+        let curl = lab.client("default", "curl")?;
+        assert_eq!(ask(lab, &curl, (130, 80), "/service").await?, "200 vm");
+        assert_eq!(ask(lab, &curl, (130, 80), "/").await?, "403");
+        // What holds for the Service is said of the Service, not of the machine.
+        assert_eq!(ask(lab, &curl, (23, 8080), "/").await?, "200 vm");
+        assert_eq!(ztunnel.accepted().len(), 2);
+        Ok(())
     })
 }
 
@@ -104,8 +150,8 @@ async fn backend(lab: &Lab, name: &str, host: u8, port: u16) -> Result<Backend> 
 }
 
 /// The status, the name of the backend if one answered, and what its route said of itself.
-async fn ask(lab: &Lab, caller: &Caller, host: u8, path: &str) -> Result<String> {
-    let authority = format!("{}:80", lab.loopback.address(host));
+async fn ask(lab: &Lab, caller: &Caller, (host, port): (u8, u16), path: &str) -> Result<String> {
+    let authority = format!("{}:{port}", lab.loopback.address(host));
     let connection = caller.connection(GATEWAY).await?;
     let tunnel = connection.tunnel(&authority, &HeaderMap::new()).await?.0;
     let mut session = Session::open(tunnel, Version::Http1, "api.example.com").await?;

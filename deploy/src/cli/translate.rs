@@ -127,6 +127,32 @@ mod tests {
     }
 
     #[test]
+    fn near_endpoints_come_first_for_a_proxy_whose_place_is_given() {
+        let directory = tempfile::tempdir().unwrap();
+        let manifests = r"
+{apiVersion: gateway.networking.k8s.io/v1, kind: Gateway, metadata: {name: w}, spec: {gatewayClassName: istio-waypoint, listeners: [{name: mesh, port: 15008, protocol: HBONE}]}}
+---
+{apiVersion: v1, kind: Service, metadata: {name: web, labels: {istio.io/use-waypoint: w}}, spec: {clusterIP: 10.0.0.1, trafficDistribution: PreferSameZone, ports: [{port: 80}]}}
+---
+{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {name: web, labels: {kubernetes.io/service-name: web}}, addressType: IPv4, ports: [{port: 80}], endpoints: [{addresses: [10.1.0.1], zone: a}, {addresses: [10.1.0.2], zone: b}]}
+";
+        fs::write(directory.path().join("web.yaml"), manifests).unwrap();
+        let priorities = |options: &[&str]| {
+            let report: Value =
+                serde_json::from_str(&translate(directory.path(), &[&["-o", "json"], options].concat()).out)
+                    .unwrap();
+            let localities = report["waypoints"][0]["resources"]["Endpoint"][0]["endpoints"].clone();
+            let localities = localities.as_array().unwrap().clone();
+            let shown =
+                localities.iter().map(|one| (one["locality"]["zone"].clone(), one["priority"].clone()));
+            shown.collect::<Vec<_>>()
+        };
+        let (a, b) = (Value::from("a"), Value::from("b"));
+        assert_eq!(priorities(&[]), [(a.clone(), Value::Null), (b.clone(), Value::Null)]);
+        assert_eq!(priorities(&["--zone", "b"]), [(b, Value::Null), (a, 1.into())]);
+    }
+
+    #[test]
     fn a_gateway_that_is_not_there_is_an_error_that_says_so() {
         let directory = tempfile::tempdir().unwrap();
         let outcome = translate(directory.path(), &["--gateway", "default/waypoint"]);
