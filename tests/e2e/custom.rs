@@ -1,7 +1,12 @@
 //! CUSTOM policies: an extension provider is asked about what their rules match, and about nothing else.
 
 use anyhow::{Context, Result, ensure};
-use tests::{Lab, backend::BANNER, exchange::Response, lab, until};
+use tests::{
+    Lab,
+    backend::BANNER,
+    exchange::{Request, Response, Version},
+    lab, until,
+};
 use tokio::io::AsyncReadExt;
 
 use crate::shop::{PATIENCE, shop, status_becomes};
@@ -48,6 +53,8 @@ data:
         includeRequestHeadersInCheck: [x-answer]
         includeAdditionalHeadersInCheck: {x-from: 100% waypoint}
         headersToDownstreamOnDeny: [content-type]
+        headersToUpstreamOnAllow: ['*-type']
+        includeRequestBodyInCheck: {maxRequestBytes: 64}
     - name: foo-n
       envoyExtAuthzGrpc: {service: shop/authz.shop.svc.cluster.local, port: 9000}
 ";
@@ -109,9 +116,18 @@ spec:
         assert_eq!(said["path"], "/check/admin?q");
         assert_eq!(said["headers"]["x-from"][0], "100% waypoint");
         assert_eq!(refused.headers["content-type"], "application/json");
+        // It gets the body, and what it says besides yes goes on to the backend.
+        let mut session = curl.session("web.shop:80", Version::Http2).await?;
+        let sent = Request::post("/admin").body("0123456789").header("x-answer", "418")?;
+        assert_eq!(session.send(sent).await?.json()?["body"], 10);
+        let allowed = session.send(Request::post("/admin").body("0123456789")).await?.json()?;
+        assert_eq!((&allowed["name"], &allowed["body"]), (&"web-1".into(), &10.into()));
+        assert_eq!(allowed["headers"]["content-type"][0], "application/json");
+        // A body that is too large to be asked about is refused.
+        assert_eq!(session.send(Request::post("/admin").body("x".repeat(20_000))).await?.status, 413);
         // What it permits is judged like everything else.
         assert_eq!(get(lab, "/admin/d", None).await?.text(), "RBAC: access denied");
-        assert_eq!(asked(lab)?, (3, 0));
+        assert_eq!(asked(lab)?, (5, 0));
 
         // Nobody answers: refused with 403, with another status, or not at all, as the mesh says.
         lab.edit(

@@ -3,15 +3,17 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
+use http::HeaderMap;
 use tests::{
     Caller, Lab,
-    exchange::{Request, Version},
-    lab,
+    exchange::{Request, Session, Version},
+    hbone::{Connection, Waypoint},
+    lab::{self, STRANGER},
     process::Envoy,
     until,
 };
 
-use crate::shop::{PATIENCE, shop, status_becomes, waypoint};
+use crate::shop::{GATEWAY, PATIENCE, message, shop, status_becomes, waypoint};
 
 /// Nobody may ask for what is below `/admin`. The file `web-policy.yaml`.
 const NO_ADMIN: &str = r#"
@@ -114,6 +116,38 @@ fn an_alias_of_the_trust_domain_is_accepted_at_once_and_no_more_once_it_is_none(
         status_becomes(&kept, "web.shop/", 403).await?;
         assert_eq!(open.send(Request::get("/")).await?.status, 200);
         assert_eq!(waypoint(lab)?.drains().await?, drains);
+        Ok(())
+    })
+}
+
+#[test]
+fn a_mesh_starts_in_the_trust_domain_that_its_configuration_says() -> Result<()> {
+    lab::test(&shop().file("mesh.yaml", &mesh("trustDomain: corp.example")), async |lab| {
+        let waypoint = Waypoint {
+            identity: "spiffe://corp.example/ns/shop/sa/waypoint".to_owned(),
+            ..lab.catalog.waypoint(GATEWAY)?
+        };
+        let web = lab.catalog.resolve("web.shop:80")?.address.to_string();
+        // The policy says `cluster.local`, which is whatever the mesh's trust domain is.
+        for (account, wanted) in [("curl", 200), ("wget", 403)] {
+            let uri = format!("spiffe://corp.example/ns/default/sa/{account}");
+            let identity = lab.authority.mint(&[&uri])?;
+            let source = lab.loopback.address(STRANGER).into();
+            let connection = Connection::open(&waypoint, source, &lab.authority, Some(&identity)).await?;
+            let (tunnel, _) = connection.tunnel(&web, &HeaderMap::new()).await?;
+            let mut session = Session::open(tunnel, Version::Http1, "web.shop").await?;
+            assert_eq!(session.send(Request::get("/")).await?.status, wanted, "{account}");
+        }
+        let foreign = lab.authority.workload("default", "curl")?;
+        let source = lab.loopback.address(STRANGER).into();
+        let refused = Connection::open(&waypoint, source, &lab.authority, Some(&foreign)).await;
+        ensure!(refused.is_err(), "an identity of another trust domain was let in");
+
+        // Another one takes a start: until then the first holds, and that is said.
+        let logged = lab.portolan.events()?.len();
+        lab.write("mesh.yaml", &mesh("trustDomain: other.example"))?;
+        let told = |event: &serde_json::Value| message(event).contains("until Portolan is started anew");
+        lab.portolan.event("the trust domain to be refused", logged, told).await?;
         Ok(())
     })
 }
