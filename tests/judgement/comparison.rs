@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     thread,
 };
 
@@ -14,7 +15,7 @@ use tests::judgement::{
 
 use crate::{
     shrunk,
-    waypoint::{PORTS, Waypoint, chain},
+    waypoint::{PORTS, Waypoint, chain, forget_forwarding, ports_by_name},
 };
 
 const SETS: u64 = 10_000;
@@ -44,41 +45,79 @@ fn what_is_emitted_judges_as_the_api_says() {
     assert!(seen.asked >= 1_000_000, "{} are too few", seen.asked);
     let denied = seen.asked - seen.allowed;
     assert!(seen.allowed.min(denied) * 5 > seen.asked, "{} of {} are one-sided", seen.allowed, seen.asked);
-    for name in ["nothing asked", "allowed", "denied", "none allowed", "no provider"] {
+    for name in ["nothing asked", "allowed", "denied", "none allowed", "no provider", "refused"] {
         let times = seen.because.get(name).copied().unwrap_or_default();
         assert!(times > 10_000, "{name}: {times} times are too few");
     }
     for kind in random::kinds() {
         for negative in [false, true] {
             let times = seen.decisive.get(&(kind, negative)).copied().unwrap_or_default();
-            assert!(times > 1_000, "{kind:?}, negative {negative}: {times} times are too few");
+            assert!(times > 500, "{kind:?}, negative {negative}: {times} times are too few");
         }
     }
 }
 
+/// Policies, and the mesh that they are in.
+#[derive(Clone, Debug)]
+pub(crate) struct Set {
+    pub(crate) trust_domain: &'static str,
+    pub(crate) aliases: Vec<String>,
+    pub(crate) manifests: Value,
+}
+
+impl Set {
+    fn random(seed: u64, dice: &mut Dice) -> Self {
+        let trust_domain = if seed.is_multiple_of(4) { "td2" } else { "cluster.local" };
+        let manifests = random::policies(dice);
+        let mut aliases = random::aliases(dice);
+        aliases.retain(|alias| alias != trust_domain);
+        Self { trust_domain, aliases, manifests: Value::Array(manifests) }
+    }
+
+    fn manifests(&self) -> &[Value] {
+        self.manifests.as_array().map_or(&[], Vec::as_slice)
+    }
+
+    fn policies(&self) -> Vec<Policy> {
+        let mut bundle = vec![self.trust_domain.to_owned()];
+        bundle.extend(self.aliases.iter().cloned());
+        self.manifests().iter().map(|manifest| Policy::read(manifest, &bundle)).collect()
+    }
+
+    /// What its filters say about the request, started from nothing, if the API says something else.
+    pub(crate) fn disagreement(&self, request: &Request) -> Option<String> {
+        let mut waypoint = Waypoint::new(self.trust_domain);
+        waypoint.enforce(self.manifests(), &self.aliases);
+        disagreement(&waypoint, request, &expected(&self.policies(), request, None))
+    }
+}
+
 fn compare(seeds: impl Iterator<Item = u64>) -> Seen {
-    let mut waypoint = Waypoint::new();
+    let mut waypoints = BTreeMap::new();
     let mut seen = Seen::default();
+    let names = Arc::new(ports_by_name());
     for seed in seeds {
         let mut dice = Dice::new(seed);
-        let manifests = random::policies(&mut dice);
-        waypoint.enforce(&manifests);
-        let policies = read(&manifests);
+        let set = Set::random(seed, &mut dice);
+        let waypoint = waypoints.entry(set.trust_domain).or_insert_with(|| Waypoint::new(set.trust_domain));
+        waypoint.enforce(set.manifests(), &set.aliases);
+        let policies = set.policies();
         for _ in 0..REQUESTS {
-            let request = random::request(&manifests, &PORTS, &mut dice);
+            let mut request = random::request(set.manifests(), &PORTS, &mut dice);
+            if request.address.to_string() == PORTS[0].0 {
+                request.names = Arc::clone(&names);
+            } else {
+                request.names = Arc::new(BTreeMap::from([("http".to_owned(), 80)]));
+            }
+            forget_forwarding(&mut request);
             let expected = expected(&policies, &request, None);
-            if let Some(found) = disagreement(&waypoint, &request, &expected) {
-                shrunk::report(seed, &manifests, &request, &found);
+            if let Some(found) = disagreement(waypoint, &request, &expected) {
+                shrunk::report(seed, &set, &request, &found);
             }
             seen.note(&policies, &request, &expected, dice.once_in(LOOKED_AT));
         }
     }
     seen
-}
-
-fn read(manifests: &[Value]) -> Vec<Policy> {
-    let bundle = ["cluster.local".to_owned()];
-    manifests.iter().map(|manifest| Policy::read(manifest, &bundle)).collect()
 }
 
 fn expected(policies: &[Policy], request: &Request, inverted: Option<(Kind, bool)>) -> Decision {
@@ -95,17 +134,11 @@ fn disagreement(waypoint: &Waypoint, request: &Request, expected: &Decision) -> 
         (Because::Allowed(rules) | Because::Denied(rules), Some(rule)) => rules.contains(rule),
         // Denied with those that deny anyway.
         (Because::NoProvider(_), rule) => rule.is_some(),
+        (Because::Refused(provider), rule) => rule.as_ref() == Some(provider),
         (Because::Allowed(_) | Because::Denied(_), None) => false,
     };
     let agreed = outcome.allowed == (expected.verdict == Verdict::Allow) && named;
     (!agreed).then(|| format!("expected {expected:?}\nfilters  {outcome:?}"))
-}
-
-/// As `disagreement`, from nothing.
-pub(crate) fn fresh_disagreement(manifests: &[Value], request: &Request) -> Option<String> {
-    let mut waypoint = Waypoint::new();
-    waypoint.enforce(manifests);
-    disagreement(&waypoint, request, &expected(&read(manifests), request, None))
 }
 
 impl Seen {
@@ -118,6 +151,7 @@ impl Seen {
             Because::Denied(_) => "denied",
             Because::NoneAllowed => "none allowed",
             Because::NoProvider(_) => "no provider",
+            Because::Refused(_) => "refused",
         };
         *self.because.entry(because).or_default() += 1;
         if looked_at {

@@ -1,36 +1,42 @@
-//! What Envoy 1.40 does with the RBAC of a port's RouteConfiguration. A construct that is not known
-//! here fails the test.
+//! What Envoy 1.40 does with the filters that judge at a port, as its RouteConfiguration sets them. A
+//! filter that is not known here fails the test.
 
-#![allow(clippy::wildcard_enum_match_arm, reason = "an unknown variant of Envoy's is a failure, of any name")]
-
-use std::{cell::RefCell, collections::HashMap, net::IpAddr, rc::Rc};
+use std::collections::BTreeMap;
 
 use prost::{Message, Name};
-use proto::envoy::{Any, RouteConfiguration, http_filter_chain, http_rbac, matcher, rbac, route};
-use regex::Regex;
-use serde_json::Value;
+use proto::envoy::{
+    Any, HttpExtAuthz, RouteConfiguration, ext_authz, http_filter_chain, http_rbac, matcher, rbac, route,
+};
 use tests::judgement::{Body, Request};
 
-/// Envoy has two messages of that name.
-macro_rules! range {
-    ($block:expr) => {
-        ($block.address_prefix.parse().unwrap(), $block.prefix_len.as_ref().map_or(0, |length| length.value))
-    };
-}
+use crate::matchers::{Test, permission, principal};
 
 /// What judges at a port, read once for many requests.
 pub(crate) struct Port {
     /// The tunnel, in the order of the filters.
-    tunnel: Vec<Rbac>,
+    tunnel: Vec<Filter>,
     /// Each request in it; nothing where no request is looked at.
-    requests: Vec<Rbac>,
+    requests: Vec<Filter>,
 }
 
-/// What the filters come to: the verdict, and the rule that made it.
+/// What the filters come to: the verdict, and the rule or the provider that made it.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Outcome {
     pub(crate) allowed: bool,
     pub(crate) rule: Option<String>,
+}
+
+enum Filter {
+    Rbac {
+        enforced: Option<Rbac>,
+        shadow: Option<(String, Rbac)>,
+    },
+    /// Asks the provider of that host, if the metadata of that key begins so.
+    Ask {
+        host: String,
+        key: String,
+        gate: String,
+    },
 }
 
 struct Rbac {
@@ -39,73 +45,44 @@ struct Rbac {
     policies: Vec<(String, Vec<Test>, Vec<Test>)>,
 }
 
-enum Test {
-    Always(bool),
-    All(Vec<Test>),
-    One(Vec<Test>),
-    Not(Box<Test>),
-    Peer(Text),
-    Source(Vec<(IpAddr, u32)>),
-    Remote((IpAddr, u32)),
-    Address((IpAddr, u32)),
-    Port(u32),
-    ServerName(Text),
-    Path(Text),
-    Header(String, Option<Text>),
-    Metadata(Vec<String>, Wanted),
-}
-
-enum Wanted {
-    Text(Text),
-    OneOfList(Box<Wanted>),
-    Either(Vec<Wanted>),
-}
-
-enum Text {
-    Exact(String, bool),
-    Prefix(String, bool),
-    Suffix(String, bool),
-    Contains(String, bool),
-    Regex(Rc<Regex>),
-}
-
 /// Filters of a service that let through whom they see.
-const LETS_THROUGH: [&str; 4] = [
+const LETS_THROUGH: [&str; 5] = [
     "envoy.extensions.filters.http.cors.v3",
     "envoy.extensions.filters.http.stateful_session.v3",
     "envoy.extensions.filters.http.dynamic_forward_proxy.v3",
     "envoy.extensions.filters.http.jwt_authn.v3",
+    "envoy.extensions.filters.http.set_filter_state.v3",
 ];
+
+/// The filters of `connect_terminate` that a tunnel's route fills, in their order there.
+const OF_TUNNELS: [&str; 4] = ["l4-ask", "l4-audit", "l4-deny", "l4-allow"];
 
 impl Port {
     pub(crate) fn read(config: &RouteConfiguration) -> Self {
         let mut port = Self { tunnel: Vec::new(), requests: Vec::new() };
         for (name, chain) in &config.typed_per_filter_config {
             assert_eq!(name, "svc", "only the service's filters are set for all routes");
-            let chain: http_filter_chain::FilterChainConfigPerRoute = unpack(chain);
-            for filter in &chain.filter_chain.as_ref().unwrap().filters {
-                let config = filter.typed_config.as_ref().unwrap();
-                if config.type_url == http_rbac::Rbac::type_url() {
-                    port.requests.extend(Rbac::enforced(&unpack(config)));
-                } else {
-                    let known = LETS_THROUGH.iter().any(|known| config.type_url.contains(known));
-                    assert!(known, "{} is not known here", config.type_url);
-                }
-            }
+            port.requests.extend(chained(chain));
         }
         let routes = config.virtual_hosts.iter().flat_map(|host| &host.routes);
         for route in routes {
             let specifier = route.r#match.as_ref().and_then(|found| found.path_specifier.as_ref());
             let tunnel = matches!(specifier, Some(route::route_match::PathSpecifier::ConnectMatcher(_)));
+            let place = |name: &str| OF_TUNNELS.iter().position(|known| *known == name);
             let mut own: Vec<_> = route.typed_per_filter_config.iter().collect();
-            own.sort_unstable_by_key(|(name, _)| *name != "l4-deny");
+            own.sort_unstable_by_key(|(name, _)| place(name));
             for (name, filter) in own {
-                let judges = filter.type_url == http_rbac::RbacPerRoute::type_url();
-                assert_eq!(judges, name.starts_with("l4-"), "{name} is not known here");
-                if judges {
-                    assert!(tunnel, "{name} is a filter of tunnels");
+                if place(name).is_none() {
+                    let known = LETS_THROUGH.iter().any(|known| filter.type_url.contains(known));
+                    assert!(known, "{name} is not known here");
+                    continue;
+                }
+                assert!(tunnel, "{name} is a filter of tunnels");
+                if filter.type_url == http_rbac::RbacPerRoute::type_url() {
                     let own: http_rbac::RbacPerRoute = unpack(filter);
-                    port.tunnel.extend(own.rbac.as_ref().and_then(Rbac::enforced));
+                    port.tunnel.extend(own.rbac.as_ref().map(Filter::rbac));
+                } else {
+                    port.tunnel.extend(chained(filter));
                 }
             }
         }
@@ -118,25 +95,61 @@ impl Port {
             Body::Http(_) => self.requests.as_slice(),
             Body::Tcp { .. } => &[],
         };
-        let mut rule = None;
-        for rbac in self.tunnel.iter().chain(requests) {
-            let matched = rbac.policies.iter().find(|(_, permissions, principals)| {
-                let holds = |tests: &[Test]| tests.iter().any(|test| test.holds(request));
-                holds(permissions) && holds(principals)
-            });
-            let matched = matched.map(|(name, _, _)| name.clone());
-            let allowed = match rbac.action {
-                rbac::rbac::Action::Allow => matched.is_some(),
-                rbac::rbac::Action::Deny => matched.is_none(),
-                rbac::rbac::Action::Log => continue,
-            };
-            if !allowed {
-                return Outcome { allowed, rule: matched };
+        let mut metadata = BTreeMap::new();
+        let mut outcome = Outcome { allowed: true, rule: None };
+        for filter in self.tunnel.iter().chain(requests) {
+            match filter {
+                Filter::Rbac { enforced, shadow } => {
+                    if let Some((key, shadow)) = shadow
+                        && let Some(name) = shadow.matched(request)
+                    {
+                        metadata.insert(key.as_str(), name);
+                    }
+                    let Some(enforced) = enforced else { continue };
+                    let rule = enforced.matched(request).map(str::to_owned);
+                    outcome.allowed = match enforced.action {
+                        rbac::rbac::Action::Allow => rule.is_some(),
+                        rbac::rbac::Action::Deny => rule.is_none(),
+                        rbac::rbac::Action::Log => continue,
+                    };
+                    if rule.is_some() || !outcome.allowed {
+                        outcome.rule = rule;
+                    }
+                }
+                Filter::Ask { host, key, gate } => {
+                    if metadata.get(key.as_str()).is_some_and(|name| name.starts_with(gate.as_str())) {
+                        let provider = host.split('.').next().unwrap_or_default();
+                        outcome.allowed = request.answers[provider].allows;
+                        if !outcome.allowed {
+                            outcome.rule = Some(provider.to_owned());
+                        }
+                    }
+                }
             }
-            rule = matched.or(rule);
+            if !outcome.allowed {
+                return outcome;
+            }
         }
-        Outcome { allowed: true, rule }
+        outcome
     }
+}
+
+/// The filters of a chain, in their order.
+fn chained(chain: &Any) -> Vec<Filter> {
+    let chain: http_filter_chain::FilterChainConfigPerRoute = unpack(chain);
+    let mut filters = Vec::new();
+    for filter in &chain.filter_chain.as_ref().unwrap().filters {
+        let config = filter.typed_config.as_ref().unwrap();
+        if config.type_url == http_rbac::Rbac::type_url() {
+            filters.push(Filter::rbac(&unpack(config)));
+        } else if config.type_url == HttpExtAuthz::type_url() {
+            filters.push(Filter::ask(&unpack(config)));
+        } else {
+            let known = LETS_THROUGH.iter().any(|known| config.type_url.contains(known));
+            assert!(known, "{} is not known here", config.type_url);
+        }
+    }
+    filters
 }
 
 fn unpack<M: Message + Name + Default>(any: &Any) -> M {
@@ -144,205 +157,65 @@ fn unpack<M: Message + Name + Default>(any: &Any) -> M {
     M::decode(&*any.value).unwrap()
 }
 
-impl Rbac {
-    fn enforced(filter: &http_rbac::Rbac) -> Option<Self> {
-        assert!(filter.matcher.is_none(), "matchers are not known here");
-        let rules = filter.rules.as_ref()?;
-        assert!(rules.audit_logging_options.is_none(), "audit logging is not known here");
-        let mut policies: Vec<_> = rules
-            .policies
-            .iter()
-            .map(|(name, policy)| {
-                assert!(policy.condition.is_none(), "conditions are not known here");
-                assert!(policy.checked_condition.is_none(), "conditions are not known here");
-                let permissions = policy.permissions.iter().map(permission).collect();
-                (name.clone(), permissions, policy.principals.iter().map(principal).collect())
-            })
-            .collect();
-        policies.sort_by(|one: &(String, _, _), other| one.0.cmp(&other.0));
-        Some(Self { action: rules.action(), policies })
+impl Filter {
+    fn rbac(filter: &http_rbac::Rbac) -> Self {
+        assert!(filter.matcher.is_none() && filter.shadow_matcher.is_none(), "matchers are not known here");
+        let key = format!("{}shadow_effective_policy_id", filter.shadow_rules_stat_prefix);
+        let shadow = filter.shadow_rules.as_ref().map(|rules| (key, Rbac::read(rules)));
+        Self::Rbac { enforced: filter.rules.as_ref().map(Rbac::read), shadow }
     }
-}
 
-fn permission(permission: &rbac::Permission) -> Test {
-    use rbac::permission::Rule;
-    let set = |set: &rbac::permission::Set| set.rules.iter().map(self::permission).collect();
-    match permission.rule.as_ref().unwrap() {
-        Rule::Any(any) => Test::Always(*any),
-        Rule::AndRules(all) => Test::All(set(all)),
-        Rule::OrRules(one) => Test::One(set(one)),
-        Rule::NotRule(not) => Test::Not(Box::new(self::permission(not))),
-        Rule::Header(wanted) => header(wanted),
-        Rule::UrlPath(wanted) => path(wanted),
-        Rule::DestinationIp(block) => Test::Address(range!(block)),
-        Rule::DestinationPort(port) => Test::Port(*port),
-        Rule::RequestedServerName(name) => Test::ServerName(Text::read(name)),
-        Rule::SourcedMetadata(sourced) => metadata(sourced.metadata_matcher.as_ref().unwrap()),
-        other => panic!("{other:?} is not known here"),
-    }
-}
-
-fn principal(principal: &rbac::Principal) -> Test {
-    use rbac::principal::Identifier;
-    let set = |set: &rbac::principal::Set| set.ids.iter().map(self::principal).collect();
-    match principal.identifier.as_ref().unwrap() {
-        Identifier::Any(any) => Test::Always(*any),
-        Identifier::AndIds(all) => Test::All(set(all)),
-        Identifier::OrIds(one) => Test::One(set(one)),
-        Identifier::NotId(not) => Test::Not(Box::new(self::principal(not))),
-        Identifier::Header(wanted) => header(wanted),
-        Identifier::UrlPath(wanted) => path(wanted),
-        Identifier::RemoteIp(block) => Test::Remote(range!(block)),
-        Identifier::SourcedMetadata(sourced) => metadata(sourced.metadata_matcher.as_ref().unwrap()),
-        #[allow(deprecated, reason = "it is what Envoy's own documentation shows, and shorter")]
-        Identifier::Metadata(wanted) => metadata(wanted),
-        Identifier::FilterState(state) => {
-            use matcher::filter_state_matcher::Matcher;
-            match (state.key.as_str(), state.matcher.as_ref().unwrap()) {
-                ("io.istio.peer_principal", Matcher::StringMatch(text)) => Test::Peer(Text::read(text)),
-                ("envoy.filters.listener.original_dst.remote_ip", Matcher::AddressMatch(wanted)) => {
-                    assert!(!wanted.invert_match, "an inverted address is not known here");
-                    Test::Source(wanted.ranges.iter().map(|block| range!(block)).collect())
-                }
-                (key, _) => panic!("{key} is not known here"),
+    fn ask(filter: &HttpExtAuthz) -> Self {
+        let host = match filter.services.as_ref().unwrap() {
+            ext_authz::ext_authz::Services::HttpService(service) => {
+                service.server_uri.as_ref().unwrap().uri.replace("http://", "")
             }
-        }
-        other => panic!("{other:?} is not known here"),
-    }
-}
-
-fn header(wanted: &route::HeaderMatcher) -> Test {
-    use route::header_matcher::HeaderMatchSpecifier as Specifier;
-    assert!(!wanted.invert_match && !wanted.treat_missing_header_as_empty, "{wanted:?} is not known here");
-    let text = match wanted.header_match_specifier.as_ref().unwrap() {
-        Specifier::PresentMatch(true) => None,
-        Specifier::StringMatch(text) => Some(Text::read(text)),
-        other => panic!("{other:?} is not known here"),
-    };
-    Test::Header(wanted.name.clone(), text)
-}
-
-fn path(wanted: &matcher::PathMatcher) -> Test {
-    let Some(matcher::path_matcher::Rule::Path(text)) = &wanted.rule else { panic!("a path is a text") };
-    Test::Path(Text::read(text))
-}
-
-fn metadata(wanted: &matcher::MetadataMatcher) -> Test {
-    assert_eq!(wanted.filter, "envoy.filters.http.jwt_authn");
-    assert!(!wanted.invert, "an inverted metadata matcher is not known here");
-    let path = wanted.path.iter().map(|segment| {
+            ext_authz::ext_authz::Services::GrpcService(service) => match &service.target_specifier {
+                Some(proto::envoy::core::grpc_service::TargetSpecifier::EnvoyGrpc(grpc)) => {
+                    grpc.authority.clone()
+                }
+                other => panic!("{other:?} is not known here"),
+            },
+        };
+        assert!(filter.filter_enabled.is_none() && !filter.failure_mode_allow, "not known here");
+        let enabled =
+            filter.filter_enabled_metadata.as_ref().expect("what matches nothing is not asked about");
+        assert_eq!((enabled.filter.as_str(), enabled.invert), ("envoy.filters.http.rbac", false));
+        let [segment] = enabled.path.as_slice() else { panic!("{enabled:?} is not known here") };
         let Some(matcher::metadata_matcher::path_segment::Segment::Key(key)) = &segment.segment else {
             panic!("a segment is a key")
         };
-        key.clone()
-    });
-    let path: Vec<String> = path.collect();
-    assert_eq!(path.first().map(String::as_str), Some("payload"));
-    Test::Metadata(path[1..].to_vec(), value(wanted.value.as_ref().unwrap()))
-}
-
-fn value(wanted: &matcher::ValueMatcher) -> Wanted {
-    use matcher::value_matcher::MatchPattern;
-    match wanted.match_pattern.as_ref().unwrap() {
-        MatchPattern::StringMatch(text) => Wanted::Text(Text::read(text)),
-        MatchPattern::OrMatch(or) => Wanted::Either(or.value_matchers.iter().map(value).collect()),
-        MatchPattern::ListMatch(list) => {
-            let Some(matcher::list_matcher::MatchPattern::OneOf(one)) = &list.match_pattern else {
-                panic!("{list:?} is not known here")
-            };
-            Wanted::OneOfList(Box::new(value(one)))
-        }
-        other => panic!("{other:?} is not known here"),
+        let value = enabled.value.as_ref().and_then(|value| value.match_pattern.as_ref());
+        let Some(matcher::value_matcher::MatchPattern::StringMatch(text)) = value else {
+            panic!("{value:?} is not known here")
+        };
+        let Some(matcher::string_matcher::MatchPattern::Prefix(gate)) = &text.match_pattern else {
+            panic!("{text:?} is not known here")
+        };
+        Self::Ask { host, key: key.clone(), gate: gate.clone() }
     }
 }
 
-impl Test {
-    fn holds(&self, request: &Request) -> bool {
-        match self {
-            Self::Always(always) => *always,
-            Self::All(tests) => tests.iter().all(|test| test.holds(request)),
-            Self::One(tests) => tests.iter().any(|test| test.holds(request)),
-            Self::Not(test) => !test.holds(request),
-            Self::Peer(text) => request.peer.as_ref().is_some_and(|peer| text.holds(peer.as_bytes())),
-            Self::Source(blocks) => blocks.iter().any(|block| inside(*block, request.source)),
-            Self::Remote(block) => inside(*block, request.remote()),
-            Self::Address(block) => inside(*block, request.address),
-            Self::Port(port) => *port == u32::from(request.port),
-            Self::ServerName(text) => text.holds(request.sni().unwrap_or_default().as_bytes()),
-            Self::Path(text) => request.http().is_some_and(|http| text.holds(http.bare_path().as_bytes())),
-            Self::Header(name, text) => request.http().is_some_and(|http| {
-                let lines = http.values(name);
-                lines.into_iter().any(|line| text.as_ref().is_none_or(|text| text.holds(line)))
-            }),
-            Self::Metadata(path, wanted) => {
-                let claims = request.http().and_then(|http| http.claims.as_ref());
-                let (first, rest) = path.split_first().unwrap();
-                let mut found = claims.and_then(|claims| claims.get(first));
-                for name in rest {
-                    found = found.and_then(Value::as_object).and_then(|object| object.get(name));
-                }
-                found.is_some_and(|found| wanted.holds(found))
-            }
-        }
-    }
-}
-
-fn inside((block, length): (IpAddr, u32), address: IpAddr) -> bool {
-    let bits = |address: IpAddr| match address {
-        IpAddr::V4(address) => (u128::from(address.to_bits()) << 96, 32),
-        IpAddr::V6(address) => (address.to_bits(), 128),
-    };
-    let ((block, family), (address, other)) = (bits(block), bits(address));
-    let mask = if length == 0 { 0 } else { u128::MAX << (128 - length) };
-    family == other && block & mask == address & mask
-}
-
-impl Wanted {
-    fn holds(&self, found: &Value) -> bool {
-        match self {
-            Self::Text(text) => found.as_str().is_some_and(|found| text.holds(found.as_bytes())),
-            Self::OneOfList(wanted) => {
-                found.as_array().is_some_and(|list| list.iter().any(|one| wanted.holds(one)))
-            }
-            Self::Either(wanted) => wanted.iter().any(|wanted| wanted.holds(found)),
-        }
-    }
-}
-
-impl Text {
-    fn read(text: &matcher::StringMatcher) -> Self {
-        use matcher::string_matcher::MatchPattern;
-        let any_case = text.ignore_case;
-        let folded = |text: &String| if any_case { text.to_ascii_lowercase() } else { text.clone() };
-        match text.match_pattern.as_ref().unwrap() {
-            MatchPattern::Exact(text) => Self::Exact(folded(text), any_case),
-            MatchPattern::Prefix(text) => Self::Prefix(folded(text), any_case),
-            MatchPattern::Suffix(text) => Self::Suffix(folded(text), any_case),
-            MatchPattern::Contains(text) => Self::Contains(folded(text), any_case),
-            MatchPattern::SafeRegex(regex) => Self::Regex(expression(&regex.regex)),
-            MatchPattern::Custom(_) => panic!("{text:?} is not known here"),
-        }
+impl Rbac {
+    fn read(rules: &rbac::Rbac) -> Self {
+        assert!(rules.audit_logging_options.is_none(), "audit logging is not known here");
+        let policy = |(name, policy): (&String, &rbac::Policy)| {
+            assert!(policy.condition.is_none(), "conditions are not known here");
+            assert!(policy.checked_condition.is_none(), "conditions are not known here");
+            let permissions = policy.permissions.iter().map(permission).collect();
+            (name.clone(), permissions, policy.principals.iter().map(principal).collect())
+        };
+        let mut policies: Vec<_> = rules.policies.iter().map(policy).collect();
+        policies.sort_by(|one: &(String, _, _), other| one.0.cmp(&other.0));
+        Self { action: rules.action(), policies }
     }
 
-    fn holds(&self, value: &[u8]) -> bool {
-        let fold = |any_case: bool| if any_case { value.to_ascii_lowercase() } else { value.to_vec() };
-        match self {
-            Self::Exact(text, any_case) => fold(*any_case) == text.as_bytes(),
-            Self::Prefix(text, any_case) => fold(*any_case).starts_with(text.as_bytes()),
-            Self::Suffix(text, any_case) => fold(*any_case).ends_with(text.as_bytes()),
-            Self::Contains(text, any_case) => {
-                String::from_utf8_lossy(&fold(*any_case)).contains(text.as_str())
-            }
-            Self::Regex(regex) => std::str::from_utf8(value).is_ok_and(|text| regex.is_match(text)),
-        }
+    /// The first of the policies that matches.
+    fn matched(&self, request: &Request) -> Option<&str> {
+        let found = self.policies.iter().find(|(_, permissions, principals)| {
+            let holds = |tests: &[Test]| tests.iter().any(|test| test.holds(request));
+            holds(permissions) && holds(principals)
+        });
+        found.map(|(name, _, _)| name.as_str())
     }
-}
-
-/// Envoy asks that an expression matches the whole text. Each is compiled once.
-fn expression(text: &str) -> Rc<Regex> {
-    thread_local!(static KNOWN: RefCell<HashMap<String, Rc<Regex>>> = RefCell::default());
-    KNOWN.with_borrow_mut(|known| {
-        let compiled = || Rc::new(Regex::new(&format!("^(?:{text})$")).unwrap());
-        Rc::clone(known.entry(text.to_owned()).or_insert_with(compiled))
-    })
 }

@@ -5,6 +5,7 @@
 mod cases;
 mod comparison;
 mod filters;
+mod matchers;
 mod sample;
 mod shrunk;
 mod waypoint;

@@ -1,6 +1,6 @@
 //! Some hundreds of the random requests through a real Envoy: it judges as the evaluator does.
 
-use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
 use futures::{StreamExt, stream};
@@ -19,6 +19,8 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     time::timeout,
 };
+
+use crate::waypoint::{forget_forwarding, ports_by_name};
 
 /// One service each, on one waypoint.
 const SETS: u8 = 60;
@@ -111,6 +113,13 @@ impl Set {
             (&*address, 7000, false),
         ];
         let requests = std::iter::repeat_with(|| random::request(&manifests, &ports, &mut dice));
+        let names = Arc::new(ports_by_name());
+        let requests =
+            requests.map(|request| Request { names: Arc::clone(&names), answers: Arc::default(), ..request });
+        let requests = requests.map(|mut request| {
+            forget_forwarding(&mut request);
+            request
+        });
         let requests = requests.take(200).filter_map(sendable).take(REQUESTS).collect();
         Self { manifests, policies, requests }
     }
@@ -167,7 +176,7 @@ async fn exchange(lab: &Lab, request: &Request) -> Result<Verdict> {
             Err(_) => Verdict::Deny,
         });
     };
-    tunnel.write_all(&written(http)).await?;
+    tunnel.write_all(&written(http, lab)).await?;
     let mut answer = String::new();
     let mut some = vec![0; 4096];
     loop {
@@ -197,12 +206,16 @@ async fn dial(lab: &Lab, request: &Request) -> Result<Tunnel> {
 }
 
 /// By hand, as no client library sends every byte that the grammar allows.
-fn written(http: &Http) -> Vec<u8> {
+fn written(http: &Http, lab: &Lab) -> Vec<u8> {
     let mut text = format!("{} {} HTTP/1.1\r\nhost: {}\r\n", http.method, http.path, http.host).into_bytes();
     for (name, value) in &http.headers {
         text.extend_from_slice(name.as_bytes());
         text.extend_from_slice(b": ");
-        text.extend_from_slice(value);
+        // Where it was forwarded from is an address of the lab.
+        match std::str::from_utf8(value) {
+            Ok(value) => text.extend_from_slice(lab.loopback.localize(value).as_bytes()),
+            Err(_) => text.extend_from_slice(value),
+        }
         text.extend_from_slice(b"\r\n");
     }
     text.extend_from_slice(b"\r\n");

@@ -3,32 +3,34 @@
 use serde_json::Value;
 use tests::judgement::{Body, Request};
 
-use crate::comparison::fresh_disagreement;
+use crate::comparison::Set;
 
 /// Ends the test with the smallest counter-example that leaving things out leads to.
-pub(crate) fn report(seed: u64, manifests: &[Value], request: &Request, found: &str) -> ! {
-    let mut manifests = Value::Array(manifests.to_vec());
+pub(crate) fn report(seed: u64, set: &Set, request: &Request, found: &str) -> ! {
+    let mut set = set.clone();
     let mut request = request.clone();
-    let fails = |manifests: &Value, request: &Request| {
-        fresh_disagreement(manifests.as_array().map_or(&[], Vec::as_slice), request)
-    };
-    let Some(mut found) = fails(&manifests, &request) else {
-        panic!("seed {seed}: only after other policies: {found}\n{manifests:#}\n{request:#?}");
+    let Some(mut found) = set.disagreement(&request) else {
+        panic!("seed {seed}: only after other policies: {found}\n{set:#?}\n{request:#?}");
     };
     let mut at = 0;
-    while let Some(path) = places(&manifests).get(at).cloned() {
-        let mut smaller = manifests.clone();
-        remove(&mut smaller, &path);
-        if let Some(still) = fails(&smaller, &request) {
-            (manifests, found) = (smaller, still);
+    while let Some(path) = places(&set.manifests).get(at).cloned() {
+        let mut smaller = set.clone();
+        remove(&mut smaller.manifests, &path);
+        if let Some(still) = smaller.disagreement(&request) {
+            (set, found) = (smaller, still);
         } else {
             at += 1;
         }
     }
-    while let Some(smaller) = lighter(&request).into_iter().find(|it| fails(&manifests, it).is_some()) {
+    let fewer = Set { aliases: Vec::new(), ..set.clone() };
+    if fewer.disagreement(&request).is_some() {
+        set = fewer;
+    }
+    while let Some(smaller) = lighter(&request).into_iter().find(|it| set.disagreement(it).is_some()) {
         request = smaller;
     }
-    panic!("seed {seed}: {found}\n{manifests:#}\n{request:#?}");
+    let Set { trust_domain, aliases, manifests } = set;
+    panic!("seed {seed}, {trust_domain} {aliases:?}: {found}\n{manifests:#}\n{request:#?}");
 }
 
 /// Where something can be left out: whole policies first, then what is inside.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use prost::Message;
 use proto::{Object, ObjectRef, TypeUrl, envoy::RouteConfiguration};
 use serde_json::{Value, json};
-use tests::judgement::{Chain, ServiceKind};
+use tests::judgement::{Body, Chain, Request, ServiceKind};
 use translate::{Bind, Change, Mesh, Settings};
 
 use crate::filters::Port;
@@ -27,20 +27,26 @@ pub(crate) struct Waypoint {
 }
 
 impl Waypoint {
-    pub(crate) fn new() -> Self {
-        let settings = Settings { bind: Bind::GatewayAddress, ..Settings::default() };
+    pub(crate) fn new(trust_domain: &str) -> Self {
+        let trust_domain = trust_domain.into();
+        let settings = Settings { bind: Bind::GatewayAddress, trust_domain, ..Settings::default() };
         let mut waypoint =
             Self { mesh: Mesh::new(settings), policies: BTreeSet::new(), ports: BTreeMap::new() };
         waypoint.commit(manifests().into_iter().map(set).collect());
         waypoint
     }
 
-    /// These policies, and no others any more.
-    pub(crate) fn enforce(&mut self, policies: &[Value]) {
+    /// These policies, and no others any more, in a mesh of these aliases.
+    pub(crate) fn enforce(&mut self, policies: &[Value], aliases: &[String]) {
         let now = policies.iter().map(|policy| ObjectRef::of_manifest(policy).unwrap());
         let now: BTreeSet<_> = now.collect();
         let mut changes: Vec<_> = self.policies.difference(&now).cloned().map(Change::Remove).collect();
         changes.extend(policies.iter().cloned().map(set));
+        changes.push(set(json!({
+            "apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": {"namespace": "istio-system", "name": "istio"},
+            "data": {"mesh": json!({"trustDomainAliases": aliases, "extensionProviders": providers()}).to_string()},
+        })));
         self.policies = now;
         self.commit(changes);
     }
@@ -60,6 +66,19 @@ impl Waypoint {
     }
 }
 
+/// Those of the Service `web`.
+pub(crate) fn ports_by_name() -> BTreeMap<String, u16> {
+    [("http", 80), ("tcp", 9000), ("any", 7000)].map(|(name, port)| (name.to_owned(), port)).into()
+}
+
+/// Where nothing says what a port speaks, a tunnel is judged before it shows, and by where it comes
+/// from. A request that comes from elsewhere by its own account may then be denied where it needn't.
+pub(crate) fn forget_forwarding(request: &mut Request) {
+    if let (7000, Body::Http(http)) = (request.port, &mut request.body) {
+        http.headers.retain(|(name, _)| name != "x-forwarded-for");
+    }
+}
+
 /// What policies attach to where that address is dialled.
 pub(crate) fn chain(address: &str) -> Chain<'static> {
     Chain {
@@ -72,6 +91,13 @@ pub(crate) fn chain(address: &str) -> Chain<'static> {
 
 fn service(address: &str) -> &'static str {
     if address == "10.0.0.1" { "web" } else { "cart" }
+}
+
+fn providers() -> Value {
+    let at = |name: &str| json!({"service": format!("{name}.app.svc.cluster.local"), "port": 9191});
+    json!([
+        {"name": "opa", "envoyExtAuthzHttp": at("opa")}, {"name": "opa-n", "envoyExtAuthzGrpc": at("opa-n")},
+    ])
 }
 
 fn set(manifest: Value) -> Change {
@@ -106,5 +132,7 @@ fn manifests() -> Vec<Value> {
             ]),
         ),
         service("cart", "10.0.0.2", json!([{"name": "http", "port": 80}])),
+        service("opa", "10.0.0.3", json!([{"name": "http", "port": 9191}])),
+        service("opa-n", "10.0.0.4", json!([{"name": "grpc", "port": 9191}])),
     ]
 }

@@ -2,13 +2,14 @@
 
 use super::field::Kind;
 
-/// What the compiler refuses with a problem so far; random policies leave it out.
+/// What random policies leave out: what the compiler refuses with a problem so far, and server names,
+/// which it cannot see when it judges a tunnel.
 pub(crate) const LEFT_OUT: &[Kind] = &[
     Kind::RequestPrincipal,
-    Kind::RemoteIp,
-    Kind::DestinationIp,
     Kind::Claim,
     Kind::Sni,
+    Kind::RemoteIp,
+    Kind::DestinationIp,
     Kind::Experimental,
 ];
 
@@ -28,7 +29,6 @@ pub(crate) const KEYS: &[(&str, Kind)] = &[
     ("request.headers[x-b]", Kind::Header),
     ("request.headers[x-b]", Kind::Header),
     ("request.headers[:authority]", Kind::Host),
-    ("request.headers[:method]", Kind::Method),
     ("request.headers[:path]", Kind::Path),
     ("request.auth.principal", Kind::RequestPrincipal),
     ("request.auth.audiences", Kind::Claim),
@@ -69,10 +69,15 @@ pub(crate) fn values(kind: Kind) -> &'static [&'static str] {
             "cluster.local/ns/app/sa/web",
             "td2/ns/foo/sa/a",
             "*.corp/ns/foo/sa/a",
+            "*d2/ns/foo/sa/a",
+            "cluster.*/ns/foo/sa/a",
+            "a.corp/ns/foo/sa/b",
         ],
         Kind::Namespace => &["*", "foo", "foo*", "*oo", "f*o", "fo.o", "app", "FOO", "f**"],
         Kind::ServiceAccount => &["foo/a", "a", "web", "app/web", "fo.o/a", "foo/b"],
-        Kind::TrustDomain => &["*", "cluster.local", "cluster*", "*local", "td2", "td*", "*.corp", "t*2"],
+        Kind::TrustDomain => {
+            &["*", "a.corp", "cluster.local", "cluster*", "*local", "td2", "td*", "*.corp", "t*2"]
+        }
         Kind::SourceIp | Kind::RemoteIp => {
             &["10.1.0.0/16", "10.1.2.3", "10.1.2.2/31", "10.1.2.3/8", "0.0.0.0/0", "2001:db8::/32", "::/0"]
         }
@@ -137,7 +142,7 @@ pub(crate) fn bad_values(kind: Kind) -> &'static [&'static str] {
             &["10.0.0.0/33", "a.b.c.d", "010.0.0.1", "10.0.0.0/08", "10.0.0.0/+8", "fe80::1%eth0", ""]
         }
         Kind::Path => &["/a/{x}", "/{**}/{*}", "/{*}.txt", "/a{", "}", "/a//{*}"],
-        Kind::Port => &["http", "65536", "-1", "+80", " 80", ""],
+        Kind::Port => &["65536", "-1", "+80", " 80", ""],
         Kind::Principal
         | Kind::Namespace
         | Kind::Host
@@ -185,6 +190,25 @@ pub(crate) const PATHS: &[&str] = &[
     "/", "/a", "/A", "/ab", "/a/", "/a/b", "/a/x", "/a/x/", "/a/x/y", "/a//b", "/s/b", "/s//b", "/s/x/b",
     "/a.b", "/axb", "/a?q=/b", "/x?/a", "/a*", "/a[b", "/a/a|b", "/\u{fc}", "/a;x=1", "/xa*",
 ];
+/// What tokens say, as JSON.
+pub(crate) const CLAIMS: &[(&str, &[&str])] = &[
+    ("iss", &["\"https://iss\"", "\"https://iss2\"", "\"plain\""]),
+    ("sub", &["\"alice\"", "\"malice\"", "\"bob\"", "\"x/y\"", "\"*\"", "\"\""]),
+    ("aud", &["\"v\"", "[\"w\",\"v\"]", "[]", "5"]),
+    ("azp", &["\"v\"", "\"vv\"", "\"\""]),
+    (
+        "groups",
+        &["\"v\"", "\"\"", "[]", "[\"\"]", "[\"w\",\"xv\"]", "5", "\"5\"", "{\"v\":\"v\"}", "[5,\"v\"]"],
+    ),
+    ("a", &["{\"b\":\"v\"}", "{\"b\":[\"u\",\"v\"]}", "[{\"b\":\"v\"}]", "\"v\"", "{\"b\":{}}"]),
+    ("a.b", &["\"v\""]),
+    ("scope", &["[\"read\",\"write\"]", "[\"readx\"]", "[]"]),
+    ("https://x.io/roles", &["[\"v\",\"read write\"]", "\"w\""]),
+];
+
+/// Aliases of the trust domain.
+pub(crate) const ALIASES: &[&[&str]] = &[&[], &[], &["td2"], &["td2", "a.corp"]];
+
 /// Bytes, as header values may be anything above the controls.
 pub(crate) const LINES: &[&[u8]] =
     &[b"", b"1", b"11", b"a", b"A", b"az", b"z", b"a,1", b"*", b"\xc3\xbc1", b"\xff", b"a\xff"];

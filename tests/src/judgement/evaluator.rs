@@ -1,6 +1,6 @@
 //! The verdict on a request, and what made it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     field::{Kind, Term},
@@ -37,8 +37,10 @@ pub enum Because {
     Denied(BTreeSet<String>),
     /// Policies that allow are attached, and no rule of theirs matches.
     NoneAllowed,
-    /// A rule asks a provider that the mesh does not have.
+    /// Rules ask providers that the mesh does not have, or that cannot be asked about connections.
     NoProvider(BTreeSet<String>),
+    /// A provider that a rule asks denies.
+    Refused(String),
 }
 
 /// Judges a request by the policies that are attached to what it asks for.
@@ -48,15 +50,27 @@ pub fn judge(policies: &[&Policy], request: &Request, inverted: Option<(Kind, bo
     let of =
         |action: Action| policies.iter().filter(move |policy| policy.enforced && policy.action == action);
     let matched = |action: Action| {
-        let rules = of(action).flat_map(|policy| policy.rules.iter().map(move |rule| (policy, rule)));
-        let rules = rules.filter(|(_, rule)| matches(rule, action, request, inverted));
-        rules.map(|(policy, rule)| format!("{}-rule[{}]", policy.id, rule.index)).collect::<BTreeSet<_>>()
+        of(action).flat_map(|policy| matched_of(policy, request, inverted)).collect::<BTreeSet<_>>()
     };
     let deny = |because| Decision { verdict: Verdict::Deny, because };
-    // No provider is known here, and what asks an unknown one is denied.
-    let asked = matched(Action::Custom);
-    if !asked.is_empty() {
-        return deny(Because::NoProvider(asked));
+    let mut by_provider = BTreeMap::<&str, BTreeSet<String>>::new();
+    for policy in of(Action::Custom) {
+        let asking = by_provider.entry(policy.provider.as_deref().unwrap_or_default()).or_default();
+        asking.extend(matched_of(policy, request, inverted));
+    }
+    by_provider.retain(|_, asking| !asking.is_empty());
+    // In the order of their names, and the first that denies has the word. Where there is nobody to
+    // ask, what would be asked about is denied with all else that is, after those who can be asked.
+    let mut nobody = BTreeSet::new();
+    for (name, asking) in by_provider {
+        match request.answers.get(name).filter(|answer| !is_tcp(request) || answer.takes_connections) {
+            Some(answer) if answer.allows => {}
+            Some(_) => return deny(Because::Refused(name.to_owned())),
+            None => nobody.extend(asking),
+        }
+    }
+    if !nobody.is_empty() {
+        return deny(Because::NoProvider(nobody));
     }
     let denied = matched(Action::Deny);
     if !denied.is_empty() {
@@ -72,8 +86,18 @@ pub fn judge(policies: &[&Policy], request: &Request, inverted: Option<(Kind, bo
     Decision { verdict: Verdict::Allow, because: Because::Allowed(allowed) }
 }
 
+/// The names of a policy's rules that match.
+fn matched_of(policy: &Policy, request: &Request, inverted: Option<(Kind, bool)>) -> Vec<String> {
+    let rules = policy.rules.iter().filter(|rule| matches(rule, policy.action, request, inverted));
+    rules.map(|rule| format!("{}-rule[{}]", policy.id, rule.index)).collect()
+}
+
+fn is_tcp(request: &Request) -> bool {
+    matches!(request.body, Body::Tcp { .. })
+}
+
 fn matches(rule: &Rule, action: Action, request: &Request, inverted: Option<(Kind, bool)>) -> bool {
-    let is_tcp = matches!(request.body, Body::Tcp { .. });
+    let is_tcp = is_tcp(request);
     let mut terms = rule.sources.iter().chain(&rule.operations).flatten().chain(&rule.conditions);
     // Of a connection nothing is known that a request would say: a rule that allows cannot hold, and
     // one that does not allow holds whatever is said.

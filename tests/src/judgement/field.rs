@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use serde_json::Value;
 
 use super::{
-    pattern::{self, Block, PathForm, Text},
+    pattern::{Block, PathForm, Port, Text},
     peer::{self, Who},
     request::Request,
 };
@@ -150,8 +150,8 @@ enum Values {
     Host(Vec<Text>),
     Method(Vec<Text>, /* in any case */ bool),
     Path(Vec<PathForm>),
-    Port(Vec<u16>),
-    Header(String, Vec<Text>),
+    Port(Vec<Port>),
+    Header(String, Vec<Text>, /* in any case */ bool),
     Claim(Vec<String>, Vec<Text>),
     Sni(Vec<Text>),
     /// Metadata of filters that no waypoint has.
@@ -170,6 +170,8 @@ impl Term {
         let values: Vec<&str> = texts.collect::<Option<_>>()?;
         let texts = || values.iter().map(|value| Text::read(value)).collect::<Vec<_>>();
         let blocks = || values.iter().map(|value| Block::read(value)).collect::<Option<Vec<_>>>();
+        // Where a match refuses, what is in doubt is refused: a method in another case, the port of a name.
+        let refuses = setting.allows == negated;
         let values = match kind {
             Kind::Principal => {
                 let named = values.iter().flat_map(|value| peer::aliases(value, setting.bundle));
@@ -192,15 +194,22 @@ impl Term {
             }
             Kind::SourceIp | Kind::RemoteIp | Kind::DestinationIp => Values::Address(blocks()?),
             Kind::Host => Values::Host(texts()),
-            // Where a match refuses, a method in another case is refused with it.
-            Kind::Method => Values::Method(texts(), setting.allows == negated),
+            Kind::Method => Values::Method(texts(), refuses),
             Kind::Path => {
                 Values::Path(values.iter().map(|value| PathForm::read(value)).collect::<Option<_>>()?)
             }
             Kind::Port => {
-                Values::Port(values.iter().map(|value| pattern::port(value)).collect::<Option<_>>()?)
+                let port = |value: &&str| {
+                    Port::read(value)
+                        .filter(|port| !setting.allows && refuses || matches!(port, Port::Number(_)))
+                };
+                Values::Port(values.iter().map(port).collect::<Option<_>>()?)
             }
-            Kind::Header => Values::Header(argument.first()?.clone(), texts()),
+            Kind::Header => {
+                let name = argument.first()?.clone();
+                let any_case = refuses && name == ":method";
+                Values::Header(name, texts(), any_case)
+            }
             Kind::Claim => Values::Claim(argument.to_vec(), texts()),
             Kind::Sni => Values::Sni(texts()),
             Kind::Experimental => Values::Absent,
@@ -238,9 +247,17 @@ impl Term {
             Values::Path(paths) => {
                 http.is_some_and(|http| paths.iter().any(|path| path.holds(http.bare_path())))
             }
-            Values::Port(ports) => ports.contains(&request.port),
-            Values::Header(name, wanted) => http.is_some_and(|http| {
-                http.values(name).into_iter().any(|line| wanted.iter().any(|value| value.holds(line)))
+            Values::Port(ports) => ports.iter().any(|port| match port {
+                Port::Number(port) => *port == request.port,
+                // A name that nobody has may have meant any.
+                Port::Named(name) => request.names.get(name).is_none_or(|port| *port == request.port),
+            }),
+            Values::Header(name, wanted, any_case) => http.is_some_and(|http| {
+                http.values(name).into_iter().any(|line| {
+                    wanted.iter().any(|value| {
+                        if *any_case { value.holds_in_any_case(line) } else { value.holds(line) }
+                    })
+                })
             }),
             Values::Claim(path, wanted) => {
                 let claims = http.and_then(|http| http.claims.as_ref());

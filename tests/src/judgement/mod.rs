@@ -21,4 +21,4 @@ pub use evaluator::{Because, Decision, Verdict, judge};
 pub use field::Kind;
 pub use path::{Normalization, normalized};
 pub use policy::{Action, Chain, Policy, ServiceKind};
-pub use request::{Body, Http, Request};
+pub use request::{Answer, Body, Http, Request};

@@ -167,8 +167,25 @@ impl Block {
     }
 }
 
-/// A port in decimal.
-pub(crate) fn port(value: &str) -> Option<u16> {
-    let digits = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
-    value.parse().ok().filter(|_| digits)
+/// A port: a number, or where a mistake must not open anything, a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Port {
+    Number(u16),
+    Named(String),
+}
+
+impl Port {
+    pub(crate) fn read(value: &str) -> Option<Self> {
+        let digits = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
+        let named = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        if digits {
+            return value.parse().ok().map(Self::Number);
+        }
+        let is_name = value.bytes().all(named)
+            && value.bytes().any(|byte| byte.is_ascii_lowercase())
+            && !value.starts_with('-')
+            && !value.ends_with('-')
+            && value.len() < 64;
+        is_name.then(|| Self::Named(value.to_owned()))
+    }
 }

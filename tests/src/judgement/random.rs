@@ -1,15 +1,19 @@
 //! Random policies, and requests that meet them or miss them by little. A seed gives the same for ever.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use serde_json::{Map, Value, json};
 
 use super::{
     alphabet::{
-        BAD_KEYS, HOSTS, KEYS, LEFT_OUT, LINES, METHODS, NAMES, PATHS, PEERS, SOURCES, bad_values, values,
+        ALIASES, BAD_KEYS, CLAIMS, HOSTS, KEYS, LEFT_OUT, LINES, METHODS, NAMES, PATHS, PEERS, SOURCES,
+        bad_values, values,
     },
     field::{Kind, OPERATION, SOURCE},
-    request::{Body, Http, Request},
+    request::{Answer, Body, Http, Request},
 };
 
 /// A source of choices: xorshift.
@@ -52,6 +56,17 @@ pub fn policies(dice: &mut Dice) -> Vec<Value> {
     (0..=dice.below(4)).map(|nth| policy(nth, dice)).collect()
 }
 
+/// Aliases of the trust domain of such a mesh.
+pub fn aliases(dice: &mut Dice) -> Vec<String> {
+    dice.one(ALIASES).unwrap_or_default().iter().map(|alias| (*alias).to_owned()).collect()
+}
+
+/// What the providers `opa`, by HTTP, and `opa-n`, by gRPC, say.
+fn answers(dice: &mut Dice) -> BTreeMap<String, Answer> {
+    let mut answer = |takes_connections| Answer { allows: dice.below(3) > 0, takes_connections };
+    [("opa", answer(false)), ("opa-n", answer(true))].map(|(name, answer)| (name.to_owned(), answer)).into()
+}
+
 fn policy(nth: usize, dice: &mut Dice) -> Value {
     let service = |name: &str| json!({"group": "", "kind": "Service", "name": name});
     let gateway =
@@ -69,7 +84,7 @@ fn policy(nth: usize, dice: &mut Dice) -> Value {
         0..=3 => Value::Null,
         4..=7 => json!("ALLOW"),
         8..=13 => json!("DENY"),
-        14 => json!("AUDIT"),
+        14 if dice.once_in(2) => json!("AUDIT"),
         _ => json!("CUSTOM"),
     };
     let mut annotations = json!({});
@@ -79,7 +94,7 @@ fn policy(nth: usize, dice: &mut Dice) -> Value {
     let rules: Vec<Value> = (0..dice.below(4)).map(|_| rule(dice)).collect();
     let mut spec = json!({"targetRefs": targets, "rules": rules});
     if action == json!("CUSTOM") {
-        spec["provider"] = json!({"name": "nobody"});
+        spec["provider"] = json!({"name": dice.text(&["nobody", "opa", "opa-n"])});
     }
     if !action.is_null() {
         spec["action"] = action;
@@ -158,6 +173,7 @@ fn listed(kind: Kind, dice: &mut Dice) -> Value {
 pub fn request(policies: &[Value], ports: &[(&str, u16, bool)], dice: &mut Dice) -> Request {
     let (address, port, tcp) = dice.one(ports).unwrap_or(("10.0.0.1", 80, false));
     let mut request = anything(dice);
+    request.answers = Arc::new(answers(dice));
     request.address = address.parse().unwrap_or(request.address);
     request.port = port;
     let rules = policies.iter().filter_map(|policy| policy["spec"]["rules"].as_array()).flatten();
@@ -210,7 +226,7 @@ fn anything(dice: &mut Dice) -> Request {
         host: dice.text(HOSTS),
         path: dice.text(PATHS),
         headers,
-        claims: None,
+        claims: (!dice.once_in(4)).then(|| claims(dice)),
     };
     Request {
         peer: (!dice.once_in(40)).then(|| dice.text(PEERS)),
@@ -220,17 +236,28 @@ fn anything(dice: &mut Dice) -> Request {
     }
 }
 
+fn claims(dice: &mut Dice) -> Map<String, Value> {
+    let mut claims = Map::new();
+    for (name, values) in CLAIMS {
+        if *name == "iss" || dice.once_in(2) {
+            claims.insert((*name).to_owned(), serde_json::from_str(&dice.text(values)).unwrap_or_default());
+        }
+    }
+    claims
+}
+
 fn miss(request: &mut Request, other: Request, dice: &mut Dice) {
     let (Body::Http(http), Body::Http(others)) = (&mut request.body, other.body) else { return };
-    match dice.below(8) {
+    match dice.below(9) {
         0 => request.peer = other.peer,
         1 => request.source = other.source,
         2 => http.method = others.method,
         3 => http.host = others.host,
         4 => http.path = others.path,
         5 => http.headers = others.headers,
+        6 => http.claims = others.claims,
         // By one letter.
-        6 => match dice.below(4) {
+        7 => match dice.below(4) {
             0 => http.path.push_str(&dice.text(&["x", "/", "b", "?"])),
             1 => http.host.push_str(&dice.text(&["x", ":", "."])),
             2 => http.host = http.host.to_uppercase(),

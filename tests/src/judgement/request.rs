@@ -1,6 +1,10 @@
 //! A request as the API sees it: who sent it, from where, to what, and what it says.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+};
 
 use serde_json::{Map, Value};
 
@@ -15,8 +19,21 @@ pub struct Request {
     pub address: IpAddr,
     /// The port that it dialled there.
     pub port: u16,
+    /// The ports of the service, by their names.
+    pub names: Arc<BTreeMap<String, u16>>,
+    /// What the providers of the mesh would say, by their names.
+    pub answers: Arc<BTreeMap<String, Answer>>,
     /// What it carries.
     pub body: Body,
+}
+
+/// What a provider says of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// Whether it allows it.
+    pub allows: bool,
+    /// Whether it can be asked about connections too.
+    pub takes_connections: bool,
 }
 
 /// What a connection carries.
@@ -108,6 +125,8 @@ impl Default for Request {
             source: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             port: 80,
+            names: Arc::default(),
+            answers: Arc::default(),
             body: Body::Http(Http::default()),
         }
     }
