@@ -29,9 +29,9 @@ pub use api::{
                 ClusterConfig as DynamicForwardProxyCluster, cluster_config as dynamic_forward_proxy_cluster,
             },
         },
-        common::dynamic_forward_proxy::v3 as dns_cache,
+        common::{dynamic_forward_proxy::v3 as dns_cache, matching::v3::ExtensionWithMatcher},
         filters::{
-            common::set_filter_state::v3 as filter_state,
+            common::{matcher::action::v3::SkipFilter, set_filter_state::v3 as filter_state},
             http::{
                 cors::v3 as http_cors,
                 credential_injector::v3::CredentialInjector,
@@ -41,6 +41,7 @@ pub use api::{
                 ext_authz::v3::{self as ext_authz, ExtAuthz as HttpExtAuthz},
                 filter_chain::v3 as http_filter_chain,
                 grpc_stats::v3 as http_grpc_stats,
+                header_mutation::v3::{self as http_header_mutation, HeaderMutation as HttpHeaderMutation},
                 rbac::v3 as http_rbac,
                 router::v3::Router,
                 set_filter_state::v3::Config as HttpSetFilterState,
@@ -77,8 +78,10 @@ pub use api::{
         upstreams::http::v3::{self as http_protocol, HttpProtocolOptions},
     },
     r#type::{
-        http::v3 as session_cookie, matcher::v3 as matcher, metadata::v3 as metadata, v3 as percent,
-        v3 as http_status,
+        http::v3 as session_cookie,
+        matcher::v3::{self as matcher, HttpRequestHeaderMatchInput},
+        metadata::v3 as metadata,
+        v3 as percent, v3 as http_status,
     },
 };
 pub use envoy_types::pb::xds::{core::v3 as xds_core, r#type::matcher::v3 as xds_matcher};

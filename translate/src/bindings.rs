@@ -4,6 +4,7 @@ use crate::{
     bind::{
         addressed::{self, Addressed, DialledPod},
         applied_route::{self, AppliedRoute},
+        block_port::{self, BlockPort},
         policies_of::{self, PoliciesOf},
         resolved_route::{self, ResolvedRoute},
         routes_of::{self, RoutesOf},
@@ -18,6 +19,7 @@ use crate::{
 pub(crate) struct Bindings {
     pub(crate) waypoint_of: Derived<WaypointOf>,
     pub(crate) pods: Derived<DialledPod>,
+    pub(crate) block_ports: Derived<BlockPort>,
     pub(crate) resolved_routes: Derived<ResolvedRoute>,
     pub(crate) applied_routes: Derived<AppliedRoute>,
     pub(crate) routes_of: Derived<RoutesOf>,
@@ -26,7 +28,8 @@ pub(crate) struct Bindings {
 
 impl Bindings {
     pub(crate) fn update(&mut self, touched: &mut Touched, inputs: &Inputs) {
-        let Self { waypoint_of, pods, resolved_routes, applied_routes, routes_of, policies_of } = self;
+        let Self { waypoint_of, pods, block_ports, resolved_routes, applied_routes, routes_of, policies_of } =
+            self;
 
         waypoint_of.update(
             touched,
@@ -76,6 +79,16 @@ impl Bindings {
             rebound().flat_map(|service| ports(addressed, waypoint_of, service)),
             |key| is_bound(addressed, waypoint_of, key),
             |reads, key| routes_of::bind(reads, addressed, waypoint_of, resolved_routes, applied_routes, key),
+        );
+        let has_blocks =
+            |service: &ServiceKey| addressed.known(service).is_some_and(|service| !service.blocks.is_empty());
+        block_ports.update(
+            touched,
+            rebound()
+                .filter(|service| has_blocks(service))
+                .flat_map(|service| ports(addressed, waypoint_of, service)),
+            |key| has_blocks(&key.service) && is_bound(addressed, waypoint_of, key),
+            |reads, key| block_port::bind(reads, addressed, waypoint_of, key),
         );
         policies_of.update(
             touched,

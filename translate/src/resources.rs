@@ -18,6 +18,7 @@ use crate::{
     emit::{self, Emit},
     envoy::{
         assignment::{Assignment, SniffedAssignment},
+        blocks::Blocks,
         cluster::{ServiceCluster, SniffedCluster},
         infrastructure::{self, Infrastructure, InnerListeners},
         merged::{MergedAssignment, MergedCluster},
@@ -26,7 +27,7 @@ use crate::{
     },
     inputs::Inputs,
     mesh::{
-        name::{AddressKey, Key, PortKey, RuleKey, ServiceKey},
+        name::{ANY_PORT, Dialled, Key, PortKey, RuleKey, ScopeKey, ServiceKey},
         protocol::Protocol,
     },
     settings::Settings,
@@ -41,6 +42,7 @@ pub(crate) struct Resources {
     endpoints_of: Derived<EndpointsOf>,
     assignments: Derived<Assignment>,
     scopes: Derived<Scope>,
+    blocks: Derived<Blocks>,
     merged: Derived<MergedCluster>,
     merged_assignments: Derived<MergedAssignment>,
     sniffed: Derived<SniffedCluster>,
@@ -55,17 +57,8 @@ impl Resources {
         bindings: &Bindings,
         settings: &Settings,
     ) {
-        let Self {
-            infrastructure,
-            inner_listeners,
-            configs,
-            clusters,
-            endpoints_of,
-            assignments,
-            scopes,
-            ..
-        } = self;
-        let Bindings { waypoint_of, routes_of, policies_of, .. } = bindings;
+        let Self { infrastructure, inner_listeners, configs, clusters, endpoints_of, assignments, .. } = self;
+        let Bindings { routes_of, policies_of, .. } = bindings;
         let addressed = bindings.addressed(inputs);
 
         update_listeners(infrastructure, inner_listeners, touched, inputs, settings);
@@ -77,7 +70,7 @@ impl Resources {
             |reads, key| {
                 let routes = Arc::clone(routes_of.get(reads, key)?);
                 // Only what tells namespaces of callers apart depends on how they may be named.
-                let aliases = if routes.consumers.is_empty() { &[] } else { inputs.aliases(reads) };
+                let aliases = if routes.has_consumers() { inputs.aliases(reads) } else { &[] };
                 Some(PortConfig {
                     aliases: aliases.to_vec(),
                     routes,
@@ -121,15 +114,30 @@ impl Resources {
             },
         );
 
+        self.update_scopes(touched, addressed, bindings);
+        self.update_merged(touched, inputs, bindings);
+        self.update_sniffed(touched, inputs, bindings);
+    }
+
+    /// What tunnels are dispatched by.
+    fn update_scopes(&mut self, touched: &mut Touched, addressed: Addressed<'_>, bindings: &Bindings) {
+        let Self { scopes, blocks, .. } = self;
+        let Bindings { waypoint_of, block_ports, .. } = bindings;
         let rebound = addressed.changed().chain(waypoint_of.changed());
         scopes.update(
             touched,
-            rebound.flat_map(|service| addresses(addressed, waypoint_of, service)),
-            |key| is_dialled(addressed, waypoint_of, key),
-            |reads, key| scope(reads, addressed, waypoint_of, key),
+            rebound
+                .flat_map(|service| addresses(addressed, waypoint_of, service))
+                .chain(block_ports.changed().iter().flat_map(by_block)),
+            |key| is_dialled(addressed, bindings, key),
+            |reads, key| scope(reads, addressed, bindings, key),
         );
-        self.update_merged(touched, inputs, bindings);
-        self.update_sniffed(touched, inputs, bindings);
+        blocks.update(
+            touched,
+            block_ports.changed().iter().map(|key| key.waypoint.clone()),
+            |waypoint| block_ports.count(&Reads::default(), waypoint) > 0,
+            |reads, waypoint| Blocks::of(reads, block_ports, waypoint),
+        );
     }
 
     /// For the rules that keep sessions across several backends.
@@ -159,7 +167,7 @@ impl Resources {
             scopes.changed().iter().cloned(),
             |key| scopes.untracked().contains_key(key),
             |reads, key| {
-                let port = scopes.get(reads, key)?.port.clone();
+                let port = scopes.get(reads, key)?.port()?.clone();
                 // Asked first: the policies of every other port are not its business.
                 if routes_of.get(reads, &port)?.protocol != Protocol::Sniffed {
                     return None;
@@ -200,6 +208,7 @@ impl Resources {
             endpoints_of: _,
             assignments,
             scopes,
+            blocks,
             merged,
             merged_assignments,
             sniffed,
@@ -236,6 +245,7 @@ impl Resources {
         moved.add(merged_assignments);
         moved.add(scopes);
         moved.add(configs);
+        moved.add(blocks);
         moved.deltas
     }
 
@@ -249,6 +259,7 @@ impl Resources {
             endpoints_of,
             assignments,
             scopes,
+            blocks,
             merged,
             merged_assignments,
             sniffed,
@@ -261,6 +272,7 @@ impl Resources {
             + endpoints_of.computed()
             + assignments.computed()
             + scopes.computed()
+            + blocks.computed()
             + merged.computed()
             + merged_assignments.computed()
             + sniffed.computed()
@@ -354,15 +366,35 @@ fn addresses<'t>(
     addressed: Addressed<'t>,
     waypoint_of: &'t Derived<WaypointOf>,
     service: &'t ServiceKey,
-) -> impl Iterator<Item = AddressKey> + 't {
+) -> impl Iterator<Item = ScopeKey> + 't {
     let vips = addressed.known(service).map(|row| row.vips.as_slice()).unwrap_or_default();
-    ports(addressed, waypoint_of, service)
-        .flat_map(move |port| vips.iter().map(move |vip| AddressKey::new(&port.waypoint, *vip, port.port)))
+    ports(addressed, waypoint_of, service).flat_map(move |PortKey { waypoint, port, .. }| {
+        vips.iter().map(move |vip| ScopeKey { waypoint: waypoint.clone(), dialled: Dialled::at(*vip, port) })
+    })
 }
 
-fn is_dialled(addressed: Addressed<'_>, waypoint_of: &Derived<WaypointOf>, key: &AddressKey) -> bool {
-    let mut at = addressed.at(&Reads::default(), key.address.ip());
-    at.any(|(service, _)| serving(waypoint_of, service).any(|serving| *serving == key.waypoint))
+/// The scopes by which a port is found that is dialled within blocks, for finding keys only.
+fn by_block(PortKey { waypoint, service, port }: &PortKey) -> [ScopeKey; 2] {
+    [Dialled::Within(service.clone(), *port), Dialled::Elsewhere]
+        .map(|dialled| ScopeKey { waypoint: waypoint.clone(), dialled })
+}
+
+fn is_dialled(
+    addressed: Addressed<'_>,
+    bindings: &Bindings,
+    ScopeKey { waypoint, dialled }: &ScopeKey,
+) -> bool {
+    let Bindings { waypoint_of, block_ports, .. } = bindings;
+    let ip = match dialled {
+        Dialled::At(address) => address.ip(),
+        Dialled::Host(ip) => *ip,
+        Dialled::Within(service, port) => {
+            return block_ports.untracked().contains_key(&PortKey::new(waypoint, service, *port));
+        }
+        Dialled::Elsewhere => return block_ports.count(&Reads::default(), waypoint) > 0,
+    };
+    let mut at = addressed.at(&Reads::default(), ip);
+    at.any(|(service, _)| serving(waypoint_of, service).any(|serving| serving == waypoint))
 }
 
 /// Two services that claim one address are a mistake; the older one has it. A pod has its address
@@ -370,14 +402,24 @@ fn is_dialled(addressed: Addressed<'_>, waypoint_of: &Derived<WaypointOf>, key: 
 fn scope(
     reads: &Reads,
     addressed: Addressed<'_>,
-    waypoint_of: &Derived<WaypointOf>,
-    key: &AddressKey,
+    bindings: &Bindings,
+    ScopeKey { waypoint, dialled }: &ScopeKey,
 ) -> Option<Scope> {
-    let bound = addressed.at(reads, key.address.ip()).filter(|(service, row)| {
-        row.port(key.address.port()).is_some()
-            && waypoint_of.get(reads, service).is_some_and(|to| to.is_served_by(&key.waypoint))
+    let Bindings { waypoint_of, block_ports, .. } = bindings;
+    let (ip, port) = match dialled {
+        Dialled::At(address) => (address.ip(), address.port()),
+        Dialled::Host(ip) => (*ip, ANY_PORT),
+        Dialled::Within(service, port) => {
+            let key = PortKey::new(waypoint, service, *port);
+            return block_ports.get(reads, &key).is_some().then_some(Scope::Port(key));
+        }
+        Dialled::Elsewhere => return (block_ports.count(reads, waypoint) > 0).then_some(Scope::Blocks),
+    };
+    let bound = addressed.at(reads, ip).filter(|(service, row)| {
+        row.port(port).is_some()
+            && waypoint_of.get(reads, service).is_some_and(|to| to.is_served_by(waypoint))
     });
     let (service, _) =
         bound.min_by_key(|(service, row)| (service.origin, row.created, (*service).clone()))?;
-    Some(Scope { port: PortKey::new(&key.waypoint, service, key.address.port()) })
+    Some(Scope::Port(PortKey::new(waypoint, service, port)))
 }

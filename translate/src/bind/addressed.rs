@@ -1,6 +1,6 @@
 //! What callers can dial: services at their addresses, and pods and machines at their own.
 //!
-//! A pod is dialled at every port that it declares, and at every port that a Service sends to it. It
+//! A pod is dialled at every port. What it declares, or a Service that sends to it, is known of some. It
 //! is looked at only if some waypoint takes traffic to it: most meshes have none that does.
 
 use std::{collections::BTreeMap, net::IpAddr, ops::Deref, sync::Arc};
@@ -14,7 +14,7 @@ use crate::{
     mesh::{
         endpoint,
         labels::Asked,
-        name::{Origin, ServiceKey},
+        name::{ANY_PORT, Origin, ServiceKey},
         nearness::Nearness,
         protocol::Protocol,
         service::{self, Discovery, Exported, Service, ServicePort},
@@ -75,6 +75,8 @@ pub(crate) fn bind(
             };
         }
     }
+    // What nobody declared is looked at when the first bytes arrive.
+    ports.insert(ANY_PORT, Protocol::Sniffed);
     let object = key.object().reference(Kind::Pod);
     Some(dialled(object, workload.ips.clone(), ports, workload.of_a_waypoint))
 }
@@ -95,6 +97,7 @@ fn dialled(
         asked: Asked::default(),
         of_a_waypoint,
         vips,
+        blocks: Vec::new(),
         ports,
         publish_not_ready: false,
         nearness: Nearness::Alike,

@@ -131,7 +131,8 @@ fn force_at_gateway(
 /// GEP-1426: "If multiple routes with different types both bind to the same Service and Port pair,
 /// only a single route type should be applied." That holds among the routes of one namespace: a
 /// consumer must not be able to put the producer's routes out of force for others. But what a port
-/// speaks is the producer's word: where a route of theirs takes the connections, there are no requests to route.
+/// speaks is the producer's word: where a route of theirs takes the connections, there are no requests
+/// to route, and where it takes the requests, there are no connections.
 fn force(
     reads: &Reads,
     resolved: &Derived<ResolvedRoute>,
@@ -145,7 +146,8 @@ fn force(
         return force;
     }
     let producer = first_of(on_port(reads, resolved, &service.namespace, service, port));
-    producer.filter(|winner| takes_connections(winner.kind)).map_or(force, Force::Nothing)
+    let other = |winner: &ObjectRef| takes_connections(winner.kind) != takes_connections(key.kind);
+    producer.filter(other).map_or(force, Force::Nothing)
 }
 
 /// The routes of a namespace on that port.

@@ -3,6 +3,7 @@
 pub(crate) mod addressed;
 pub(crate) mod applied_route;
 pub(crate) mod asked_of;
+pub(crate) mod block_port;
 pub(crate) mod by_name;
 pub(crate) mod endpoints_of;
 pub(crate) mod policies_of;

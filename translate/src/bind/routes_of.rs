@@ -32,6 +32,9 @@ pub(crate) struct RoutesOf {
     pub(crate) connections: Arc<Forward>,
     /// Where they lead by the name that they ask for, if some route looks at it.
     pub(crate) by_name: ByName,
+    /// Where connections lead whatever they carry, if a caller of that namespace opens them: routes of
+    /// consumers.
+    pub(crate) consumed: Vec<(Name, Arc<Forward>)>,
     /// Routes of consumers: each group is for the callers of its own namespace, and they are asked
     /// for no other group.
     pub(crate) consumers: Vec<(Name, Vec<Routed>)>,
@@ -59,8 +62,13 @@ pub(crate) enum Failure {
 
 impl RoutesOf {
     /// Without requests to route.
-    fn of_connections(connections: Arc<Forward>, by_name: ByName) -> Self {
-        Self { protocol: Protocol::Tcp, connections, by_name, consumers: Vec::new(), routes: Vec::new() }
+    fn of_connections(
+        connections: Arc<Forward>,
+        by_name: ByName,
+        consumed: Vec<(Name, Arc<Forward>)>,
+    ) -> Self {
+        let protocol = Protocol::Tcp;
+        Self { protocol, connections, by_name, consumed, consumers: Vec::new(), routes: Vec::new() }
     }
 
     /// Everybody's.
@@ -85,6 +93,11 @@ impl RoutesOf {
         self.all().map(|routed| &*routed.forward).find(|forward| forward.merged.as_ref() == Some(rule))
     }
 
+    /// Whether it matters which namespace a caller is of.
+    pub(crate) fn has_consumers(&self) -> bool {
+        !self.consumers.is_empty() || !self.consumed.is_empty()
+    }
+
     /// The service ports that requests may end at.
     fn backends(&self) -> BTreeSet<(ServiceKey, u16)> {
         let requests = self.all().map(|routed| &*routed.forward);
@@ -93,7 +106,14 @@ impl RoutesOf {
             Protocol::Http => None,
         };
         let named = self.by_name.0.values().map(|named| &*named.forward);
-        requests.chain(connections).chain(named).flat_map(Forward::backends).cloned().collect()
+        let consumed = self.consumed.iter().map(|(_, forward)| &**forward);
+        requests
+            .chain(connections)
+            .chain(named)
+            .chain(consumed)
+            .flat_map(Forward::backends)
+            .cloned()
+            .collect()
     }
 }
 
@@ -140,6 +160,14 @@ pub(crate) fn bind(
     let on_port = on_service.filter(|(_, applied)| applied.applies_to(&key.service, key.port));
     let mut routes: Vec<_> =
         on_port.filter_map(|(name, _)| Some((name, resolved.get(reads, name)?))).collect();
+    // Of connections a namespace has one route at most, and only its own callers take it.
+    let of_consumer =
+        |name: &ObjectRef| takes_connections(name.kind) && name.namespace != key.service.namespace;
+    let consumed = routes.iter().filter(|(name, _)| of_consumer(name));
+    let consumed = consumed
+        .map(|(name, route)| (name.namespace.clone(), by_name::merge(vec![(name, route)]).0))
+        .collect();
+    routes.retain(|(name, _)| !of_consumer(name));
     // The more specific parent counts: what is said of a waypoint as a whole is for the ports that
     // nothing is said of. A pod or machine at its own address is no service and has no routes at all.
     let said = routes.iter().any(|(name, _)| name.namespace == key.service.namespace);
@@ -158,10 +186,10 @@ pub(crate) fn bind(
         routes.iter().copied().filter(|(name, _)| takes_connections(name.kind)).collect();
     if !of_connections.is_empty() {
         let (connections, by_name) = by_name::merge(of_connections);
-        return Some(RoutesOf::of_connections(connections, by_name));
+        return Some(RoutesOf::of_connections(connections, by_name, consumed));
     }
     if !protocol.may_be_http() {
-        return Some(RoutesOf::of_connections(own, ByName::default()));
+        return Some(RoutesOf::of_connections(own, ByName::default(), consumed));
     }
     // GEP-1426: "Requests from a namespace with consumer routes will utilize the (possibly merged)
     // set of routes in the consumer namespace. Requests from other namespaces will utilize the
@@ -179,6 +207,7 @@ pub(crate) fn bind(
         protocol,
         connections: Arc::clone(&own),
         by_name: ByName::default(),
+        consumed,
         consumers: groups.into_iter().map(|(namespace, routes)| (namespace, in_order(routes))).collect(),
         routes: producers.map_or_else(|| vec![default(own)], in_order),
     })

@@ -8,7 +8,7 @@ use crate::{
     inputs::Inputs,
     mesh::{
         endpoint::Locality,
-        name::ServiceKey,
+        name::{ANY_PORT, Origin, ServiceKey},
         nearness::Nearness,
         service::{Discovery, Entry, Resolution, Sources},
         workload_entry::{Address, Listed},
@@ -21,7 +21,7 @@ pub(crate) enum Upstream {
     Endpoints,
     /// Names to look up.
     Names { names: Vec<Named>, lookup: Lookup, nearness: Nearness },
-    /// The address that the caller dials, at this port.
+    /// The address that the caller dials, at this port; at the dialled one, if it is any.
     Dialled { port: u16 },
     /// The host that each request names, if it is one of this wildcard.
     Requested { wildcard: Name },
@@ -63,6 +63,11 @@ pub(crate) fn bind(
     service: &ServiceKey,
     number: u16,
 ) -> Option<Upstream> {
+    if (service.origin, number) == (Origin::Pod, ANY_PORT) {
+        let pod = inputs.workloads.get(reads, &service.object())?;
+        // A tunnel to a captured pod says who must be there, whatever the port.
+        return Some(if pod.captured { Upstream::Endpoints } else { Upstream::Dialled { port: ANY_PORT } });
+    }
     let row = addressed.get(reads, service)?;
     let port = row.port(number)?;
     let entry = match &row.discovery {

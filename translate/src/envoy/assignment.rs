@@ -22,7 +22,7 @@ use crate::{
     emit::Emit,
     mesh::{
         endpoint::Locality,
-        name::{AddressKey, Key, PortKey},
+        name::{ANY_PORT, Key, PortKey, ScopeKey},
         nearness::Nearness,
     },
     settings::Settings,
@@ -130,10 +130,10 @@ pub(crate) struct SniffedAssignment(pub(crate) Assignment);
 
 impl Row for SniffedAssignment {
     const TABLE: &'static str = "sniffed assignment";
-    type Key = AddressKey;
+    type Key = ScopeKey;
     type Bucket = ();
 
-    fn buckets(_key: &AddressKey, _row: &Self) -> Vec<()> {
+    fn buckets(_key: &ScopeKey, _row: &Self) -> Vec<()> {
         Vec::new()
     }
 }
@@ -142,15 +142,15 @@ impl Emit for SniffedAssignment {
     const TYPE: TypeUrl = TypeUrl::Endpoint;
     type Message = ClusterLoadAssignment;
 
-    fn waypoint(key: &AddressKey) -> &Key {
+    fn waypoint(key: &ScopeKey) -> &Key {
         &key.waypoint
     }
 
-    fn name(key: &AddressKey, settings: &Settings) -> String {
+    fn name(key: &ScopeKey, settings: &Settings) -> String {
         SniffedCluster::name(key, settings)
     }
 
-    fn emit(&self, key: &AddressKey, settings: &Settings) -> ClusterLoadAssignment {
+    fn emit(&self, key: &ScopeKey, settings: &Settings) -> ClusterLoadAssignment {
         self.emit_at(key, settings, &Place::default())
     }
 
@@ -158,7 +158,7 @@ impl Emit for SniffedAssignment {
         self.0.is_placed()
     }
 
-    fn emit_at(&self, key: &AddressKey, settings: &Settings, place: &Place) -> ClusterLoadAssignment {
+    fn emit_at(&self, key: &ScopeKey, settings: &Settings, place: &Place) -> ClusterLoadAssignment {
         self.0.seen_from(Self::name(key, settings), settings, place)
     }
 }
@@ -241,7 +241,8 @@ fn lb_endpoint(
         Some(identity) if one.tunnel => (
             internal_address(CONNECT_ORIGINATE, destination.clone()),
             metadata([
-                (DESTINATION, string_struct([("local", destination)])),
+                // Without it the tunnel is for what was dialled.
+                (DESTINATION, string_struct((one.port != ANY_PORT).then_some(("local", destination)))),
                 (TUNNEL, string_struct([("san", identity)])),
                 described,
             ]),

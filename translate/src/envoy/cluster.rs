@@ -12,14 +12,14 @@ use super::{
     assignment::near,
     connect_originate,
     extension::{ads, transport_socket},
-    found, sniffed,
+    found, scope, sniffed,
 };
 use crate::{
     bind::upstream_of::Upstream,
     derive::Row,
     emit::Emit,
     mesh::{
-        name::{AddressKey, Key, PortKey, ServiceKey},
+        name::{ANY_PORT, Key, PortKey, ScopeKey, ServiceKey},
         protocol::Protocol,
     },
     settings::Settings,
@@ -75,6 +75,8 @@ impl Emit for ServiceCluster {
         let http = options.map(|options| (HTTP_OPTIONS.to_owned(), pack(&options)));
         Cluster {
             typed_extension_protocol_options: http.into_iter().collect(),
+            // The port that a connection goes to is what its caller dialled: it is not for others.
+            connection_pool_per_downstream_connection: key.port == ANY_PORT,
             ..match &self.upstream {
                 Upstream::Endpoints => by_endpoints(name),
                 Upstream::Names { names, lookup, nearness } => {
@@ -88,7 +90,7 @@ impl Emit for ServiceCluster {
 }
 
 /// The cluster for what is not HTTP behind a port that does not say: it has the endpoints of the port's
-/// own cluster, and is found by the address that was dialled.
+/// own cluster, and is found by what the tunnel was dispatched by.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct SniffedCluster {
     pub(crate) port: PortKey,
@@ -97,10 +99,10 @@ pub(crate) struct SniffedCluster {
 
 impl Row for SniffedCluster {
     const TABLE: &'static str = "sniffed cluster";
-    type Key = AddressKey;
+    type Key = ScopeKey;
     type Bucket = ();
 
-    fn buckets(_key: &AddressKey, _row: &Self) -> Vec<()> {
+    fn buckets(_key: &ScopeKey, _row: &Self) -> Vec<()> {
         Vec::new()
     }
 }
@@ -109,15 +111,15 @@ impl Emit for SniffedCluster {
     const TYPE: TypeUrl = TypeUrl::Cluster;
     type Message = Cluster;
 
-    fn waypoint(key: &AddressKey) -> &Key {
+    fn waypoint(key: &ScopeKey) -> &Key {
         &key.waypoint
     }
 
-    fn name(key: &AddressKey, _settings: &Settings) -> String {
-        sniffed::tcp_cluster_name(&key.address.to_string())
+    fn name(key: &ScopeKey, _settings: &Settings) -> String {
+        sniffed::tcp_cluster_name(&scope::key(&key.dialled))
     }
 
-    fn emit(&self, key: &AddressKey, settings: &Settings) -> Cluster {
+    fn emit(&self, key: &ScopeKey, settings: &Settings) -> Cluster {
         self.emit_at(key, settings, &Place::default())
     }
 
@@ -125,7 +127,7 @@ impl Emit for SniffedCluster {
         self.upstream.is_placed()
     }
 
-    fn emit_at(&self, key: &AddressKey, settings: &Settings, place: &Place) -> Cluster {
+    fn emit_at(&self, key: &ScopeKey, settings: &Settings, place: &Place) -> Cluster {
         let name = Self::name(key, settings);
         match &self.upstream {
             Upstream::Endpoints => by_endpoints(name),

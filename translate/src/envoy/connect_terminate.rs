@@ -9,8 +9,8 @@ use proto::envoy::{
 };
 
 use super::{
-    access_log,
-    extension::{http_filter, network_filter, socket_address, transport_socket},
+    access_log, dispatch,
+    extension::{http_filter, network_filter, socket_address, transport_socket, typed},
     filter_state::{
         CONNECT_AUTHORITY, LOCAL_ADDRESS, LOCAL_PRINCIPAL, PEER_PRINCIPAL, REMOTE_ADDRESS, shared,
         shared_string,
@@ -64,16 +64,10 @@ fn manager() -> HttpConnectionManager {
             upgrade_type: "CONNECT".to_owned(),
             ..Default::default()
         }],
-        http_filters: vec![
-            http_filter("envoy.filters.http.set_filter_state", &learn()),
-            http_filter("peer", &one_spiffe_peer()),
-            http_filter(L4_ASK, &http_filter_chain::FilterChainConfig::default()),
-            http_filter(L4_DENY, &http_rbac::Rbac::default()),
-            http_filter(L4_ALLOW, &http_rbac::Rbac::default()),
-            http_filter("envoy.filters.http.router", &Router::default()),
-        ],
+        early_header_mutation_extensions: vec![typed("dispatch", &dispatch::forget_callers_word())],
+        http_filters: filters(),
         access_log: vec![access_log::failed_tunnels()],
-        route_specifier: Some(scope::by_header(":authority")),
+        route_specifier: Some(scope::by_header(dispatch::HEADER)),
         // What is inside the tunnel has its own; this one must not leak into it.
         generate_request_id: Some(BoolValue { value: false }),
         ..HttpConnectionManager::default()
@@ -81,6 +75,21 @@ fn manager() -> HttpConnectionManager {
 }
 
 /// What the connection inside the tunnel must know of the tunnel.
+/// Who calls is learned first: routes that take the tunnels of some callers ask for it.
+fn filters() -> Vec<hcm::HttpFilter> {
+    let mut filters = vec![http_filter("envoy.filters.http.set_filter_state", &learn())];
+    filters.extend(dispatch::by_address());
+    filters.push(http_filter("peer", &one_spiffe_peer()));
+    filters.extend(dispatch::by_less());
+    filters.extend([
+        http_filter(L4_ASK, &http_filter_chain::FilterChainConfig::default()),
+        http_filter(L4_DENY, &http_rbac::Rbac::default()),
+        http_filter(L4_ALLOW, &http_rbac::Rbac::default()),
+        http_filter("envoy.filters.http.router", &Router::default()),
+    ]);
+    filters
+}
+
 fn learn() -> HttpSetFilterState {
     HttpSetFilterState {
         on_request_headers: vec![

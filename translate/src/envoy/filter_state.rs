@@ -10,6 +10,8 @@ pub(crate) const PEER_PRINCIPAL: &str = "io.istio.peer_principal";
 pub(crate) const LOCAL_PRINCIPAL: &str = "io.istio.local_principal";
 /// What the caller dialled, as it stands in `:authority` of the tunnel.
 pub(crate) const CONNECT_AUTHORITY: &str = "io.istio.connect_authority";
+/// The key of the scope that the tunnel was dispatched by. What is inside goes by the same.
+pub(crate) const DISPATCHED: &str = "portolan.dispatched";
 /// Where the tunnel comes from: Envoy restores it as the remote address of the inner connection.
 pub(crate) const REMOTE_ADDRESS: &str = "envoy.filters.listener.original_dst.remote_ip";
 /// What the caller dialled, which Envoy restores as the local address.

@@ -13,7 +13,7 @@ use proto::{
 use super::{assignment::by_locality, cluster::base};
 use crate::{
     bind::upstream_of::{Lookup, Named},
-    mesh::{endpoint::Locality, protocol::Protocol},
+    mesh::{endpoint::Locality, name::ANY_PORT, protocol::Protocol},
 };
 
 /// Names, each looked up again when its answer expires.
@@ -85,7 +85,7 @@ pub(super) fn as_dialled(name: String, port: u16, protocol: Protocol) -> Cluster
     let config = cluster::cluster::OriginalDstLbConfig {
         use_http_header: by_authority,
         http_header_name: if by_authority { ":authority".to_owned() } else { String::new() },
-        upstream_port_override: Some(UInt32Value { value: u32::from(port) }),
+        upstream_port_override: (port != ANY_PORT).then(|| UInt32Value { value: u32::from(port) }),
         ..Default::default()
     };
     Cluster {

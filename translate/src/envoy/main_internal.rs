@@ -2,16 +2,14 @@
 //! the route configuration of the address that its tunnel dials.
 
 use proto::envoy::{
-    BoolValue, Cluster, EarlyHeaderMutation, HttpConnectionManager, InternalUpstreamTransport, Listener,
-    OriginalDst, RawBuffer, Router, StringValue, cluster, core, endpoint, http_connection_manager as hcm,
-    http_filter_chain, http_rbac, listener, mutation_rules, pack, rbac, route, seconds, xds_core,
-    xds_matcher,
+    BoolValue, Cluster, HttpConnectionManager, InternalUpstreamTransport, Listener, OriginalDst, RawBuffer,
+    Router, StringValue, cluster, core, endpoint, http_connection_manager as hcm, http_filter_chain,
+    http_rbac, listener, pack, rbac, route, seconds, xds_core, xds_matcher,
 };
 
 use super::{
-    access_log, cluster as clusters,
+    access_log, cluster as clusters, dispatch,
     extension::{http_filter, internal_address, listener_filter, network_filter, transport_socket, typed},
-    filter_state::CONNECT_AUTHORITY,
     scope,
 };
 use crate::mesh::mesh_config::Normalization;
@@ -20,9 +18,6 @@ use crate::mesh::mesh_config::Normalization;
 pub(crate) const NAME: &str = "main_internal";
 /// The filter that a RouteConfiguration fills with the filters of its service.
 pub(crate) const SERVICE_FILTERS: &str = "svc";
-/// Carries what the tunnel dials to the choice of the scope. Ours alone: overwritten on the way in,
-/// removed on the way out.
-pub(crate) const DISPATCH_HEADER: &str = "x-wp-dst";
 
 pub(crate) fn emit(normalization: Normalization) -> Listener {
     Listener {
@@ -140,33 +135,15 @@ fn manager(normalization: Normalization) -> HttpConnectionManager {
             upgrade_type: "websocket".to_owned(),
             ..Default::default()
         }],
-        early_header_mutation_extensions: vec![typed("dispatch", &dispatch())],
+        early_header_mutation_extensions: vec![typed("dispatch", &dispatch::as_the_tunnel())],
         http_filters: vec![
             http_filter("no-connect", &no_connect()),
             http_filter(SERVICE_FILTERS, &http_filter_chain::FilterChainConfig::default()),
             http_filter("envoy.filters.http.router", &Router::default()),
         ],
         access_log: vec![access_log::all()],
-        route_specifier: Some(scope::by_header(DISPATCH_HEADER)),
+        route_specifier: Some(scope::by_header(dispatch::HEADER)),
         ..HttpConnectionManager::default()
-    }
-}
-
-/// Whatever the caller sent in the header, it becomes what the tunnel dials.
-fn dispatch() -> EarlyHeaderMutation {
-    let header = core::HeaderValueOption {
-        header: Some(core::HeaderValue {
-            key: DISPATCH_HEADER.to_owned(),
-            value: format!("%FILTER_STATE({CONNECT_AUTHORITY}:PLAIN)%"),
-            ..core::HeaderValue::default()
-        }),
-        append_action: core::header_value_option::HeaderAppendAction::OverwriteIfExistsOrAdd.into(),
-        ..core::HeaderValueOption::default()
-    };
-    EarlyHeaderMutation {
-        mutations: vec![mutation_rules::HeaderMutation {
-            action: Some(mutation_rules::header_mutation::Action::Append(header)),
-        }],
     }
 }
 

@@ -5,9 +5,11 @@
 
 pub(crate) mod access_log;
 pub(crate) mod assignment;
+pub(crate) mod blocks;
 pub(crate) mod cluster;
 pub(crate) mod connect_originate;
 pub(crate) mod connect_terminate;
+pub(crate) mod dispatch;
 pub(crate) mod extension;
 pub(crate) mod filter_state;
 mod found;

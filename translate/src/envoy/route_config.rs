@@ -11,13 +11,14 @@ use proto::{
 
 use super::{
     connect_terminate::{L4_ALLOW, L4_ASK, L4_DENY, l4},
+    dispatch,
     extension::{metadata, typed},
     found,
-    main_internal::{self, DISPATCH_HEADER, SERVICE_FILTERS, service_filters},
+    main_internal::{self, SERVICE_FILTERS, service_filters},
     request_route, server_name, sniffed, tls_router,
 };
 use crate::{
-    bind::{policies_of::PoliciesOf, routes_of::RoutesOf},
+    bind::{policies_of::PoliciesOf, resolved_route::Forward, routes_of::RoutesOf},
     derive::Row,
     emit::Emit,
     mesh::{
@@ -88,7 +89,7 @@ impl Emit for PortConfig {
             name: key.route_name(),
             // A cluster may come after the route that names it, and often does on a busy day.
             validate_clusters: Some(BoolValue { value: false }),
-            request_headers_to_remove: vec![DISPATCH_HEADER.to_owned()],
+            request_headers_to_remove: vec![dispatch::HEADER.to_owned()],
             virtual_hosts: self.virtual_hosts(key, settings, routes),
             typed_per_filter_config: filters.into_iter().collect(),
             ..RouteConfiguration::default()
@@ -106,7 +107,7 @@ impl PortConfig {
         settings: &Settings,
         requests: Vec<route::Route>,
     ) -> Vec<route::VirtualHost> {
-        let tunnel = self.tunnel(key, settings);
+        let tunnels = self.tunnels(key, settings);
         let host = |name: String, domains, routes| route::VirtualHost {
             name,
             domains,
@@ -116,7 +117,7 @@ impl PortConfig {
             ..route::VirtualHost::default()
         };
         let Some(wildcard) = &self.wildcard else {
-            let routes = [tunnel].into_iter().chain(requests).collect();
+            let routes = tunnels.into_iter().chain(requests).collect();
             let mut hosts = vec![host(key.route_name(), vec!["*".to_owned()], routes)];
             hosts.extend(tls_router::virtual_hosts(&self.routes.by_name, key, settings));
             return hosts;
@@ -126,23 +127,41 @@ impl PortConfig {
         domains.extend((key.port == 80).then(|| wildcard.to_string()));
         vec![
             host(key.route_name(), domains, requests),
-            host("others".to_owned(), vec!["*".to_owned()], vec![tunnel, request_route::not_found()]),
+            host(
+                "others".to_owned(),
+                vec!["*".to_owned()],
+                tunnels.into_iter().chain([request_route::not_found()]).collect(),
+            ),
         ]
     }
 
-    /// The route that `connect_terminate` takes: into the internal listener for what may be HTTP,
-    /// straight to the backends for what is not.
-    fn tunnel(&self, key: &PortKey, settings: &Settings) -> route::Route {
-        let protocol = self.routes.protocol;
+    /// The routes that `connect_terminate` takes, for the callers of some namespaces and for the
+    /// others: into an internal listener for what has to be looked at, straight to the backends for
+    /// what has not.
+    fn tunnels(&self, key: &PortKey, settings: &Settings) -> Vec<route::Route> {
+        let RoutesOf { protocol, connections, by_name, consumed, .. } = &*self.routes;
+        let straight = |forward: &Forward| request_route::connections(forward, key, settings);
         let internal = |name: &str| route::route_action::ClusterSpecifier::Cluster(name.to_owned());
-        let cluster = match protocol {
+        let leads_to = match protocol {
             Protocol::Http => internal(main_internal::NAME),
             Protocol::Sniffed => internal(sniffed::NAME),
-            Protocol::Tcp if self.routes.by_name.0.is_empty() => {
-                request_route::connections(&self.routes.connections, key, settings)
-            }
+            Protocol::Tcp if by_name.0.is_empty() => straight(connections),
             Protocol::Tcp => internal(server_name::NAME),
         };
+        let consumed = consumed.iter().map(|(namespace, forward)| {
+            let tunnel = self.tunnel(Protocol::Tcp, straight(forward), key, settings);
+            request_route::for_callers_of(namespace, tunnel, &self.aliases, settings)
+        });
+        consumed.chain([self.tunnel(*protocol, leads_to, key, settings)]).collect()
+    }
+
+    fn tunnel(
+        &self,
+        protocol: Protocol,
+        leads_to: route::route_action::ClusterSpecifier,
+        key: &PortKey,
+        settings: &Settings,
+    ) -> route::Route {
         let judged_here = match protocol {
             Protocol::Tcp => true,
             Protocol::Http => false,
@@ -157,7 +176,7 @@ impl PortConfig {
         };
         let filters = [(L4_DENY, verdicts.deny), (L4_ALLOW, verdicts.allow)];
         let filters = filters.into_iter().filter_map(|(name, rules)| Some((name.to_owned(), l4(rules?))));
-        let mut tunnel = request_route::tunnel("connect", cluster);
+        let mut tunnel = request_route::tunnel(dispatch::TUNNEL, leads_to);
         if let Some(route::route::Action::Route(action)) = &mut tunnel.action {
             // A tunnel is the caller's to open again, unlike a request.
             action.retry_policy = protocol.may_be_http().then(route::RetryPolicy::default);

@@ -1,30 +1,52 @@
-//! Scopes: from an address that callers dial to the route configuration of the port behind it.
+//! Scopes: from what callers dial to the route configuration of the port behind it.
 
 use proto::{
     TypeUrl,
     envoy::{ScopedRouteConfiguration, http_connection_manager as hcm, route},
 };
 
-use super::extension::ads;
+use super::{dispatch, extension::ads};
 use crate::{
     derive::Row,
     emit::Emit,
-    mesh::name::{AddressKey, Key, PortKey},
+    mesh::name::{Dialled, Key, PortKey, ScopeKey},
     settings::Settings,
 };
 
-/// What an address leads to. Its key is its name, always: Envoy loses a scope whose key moves.
+/// What a dialled address leads to. Its key is its name, always: Envoy loses a scope whose key moves.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Scope {
-    pub(crate) port: PortKey,
+pub(crate) enum Scope {
+    Port(PortKey),
+    /// To the blocks of the waypoint, which tell where it leads.
+    Blocks,
+}
+
+impl Scope {
+    pub(crate) const fn port(&self) -> Option<&PortKey> {
+        match self {
+            Self::Port(port) => Some(port),
+            Self::Blocks => None,
+        }
+    }
+}
+
+/// The key of a scope, as tunnels carry it.
+pub(crate) fn key(dialled: &Dialled) -> String {
+    match dialled {
+        Dialled::At(address) => address.to_string(),
+        Dialled::Host(ip) => ip.to_string(),
+        // No address has a slash.
+        Dialled::Within(service, port) => format!("{service}:{port}"),
+        Dialled::Elsewhere => dispatch::BLOCKS.to_owned(),
+    }
 }
 
 impl Row for Scope {
     const TABLE: &'static str = "scope";
-    type Key = AddressKey;
+    type Key = ScopeKey;
     type Bucket = ();
 
-    fn buckets(_key: &AddressKey, _row: &Self) -> Vec<()> {
+    fn buckets(_key: &ScopeKey, _row: &Self) -> Vec<()> {
         Vec::new()
     }
 }
@@ -33,24 +55,25 @@ impl Emit for Scope {
     const TYPE: TypeUrl = TypeUrl::ScopedRoute;
     type Message = ScopedRouteConfiguration;
 
-    fn waypoint(key: &AddressKey) -> &Key {
+    fn waypoint(key: &ScopeKey) -> &Key {
         &key.waypoint
     }
 
-    fn name(key: &AddressKey, _settings: &Settings) -> String {
-        key.address.to_string()
+    fn name(key: &ScopeKey, _settings: &Settings) -> String {
+        self::key(&key.dialled)
     }
 
-    fn emit(&self, key: &AddressKey, _settings: &Settings) -> ScopedRouteConfiguration {
-        let authority = key.address.to_string();
+    fn emit(&self, key: &ScopeKey, _settings: &Settings) -> ScopedRouteConfiguration {
+        let name = self::key(&key.dialled);
         ScopedRouteConfiguration {
-            name: authority.clone(),
-            route_configuration_name: self.port.route_name(),
+            name: name.clone(),
+            route_configuration_name: match self {
+                Self::Port(port) => port.route_name(),
+                Self::Blocks => dispatch::BLOCKS.to_owned(),
+            },
             key: Some(route::scoped_route_configuration::Key {
                 fragments: vec![route::scoped_route_configuration::key::Fragment {
-                    r#type: Some(route::scoped_route_configuration::key::fragment::Type::StringKey(
-                        authority,
-                    )),
+                    r#type: Some(route::scoped_route_configuration::key::fragment::Type::StringKey(name)),
                 }],
             }),
             ..ScopedRouteConfiguration::default()

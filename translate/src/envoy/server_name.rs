@@ -10,13 +10,12 @@ use proto::envoy::{
 };
 
 use super::{
+    dispatch,
     extension::{listener_filter, network_filter},
     filter_state::{
-        CONNECT_AUTHORITY, LOCAL_ADDRESS, LOCAL_PRINCIPAL, PEER_PRINCIPAL, REMOTE_ADDRESS, shared,
-        shared_string,
+        DISPATCHED, LOCAL_ADDRESS, LOCAL_PRINCIPAL, PEER_PRINCIPAL, REMOTE_ADDRESS, shared, shared_string,
     },
-    main_internal::{self, DISPATCH_HEADER},
-    tls_router,
+    main_internal, tls_router,
 };
 
 /// The listener and the cluster that leads to it.
@@ -60,8 +59,8 @@ fn hand_on() -> NetworkSetFilterState {
 fn proxy() -> TcpProxy {
     let dispatch = core::HeaderValueOption {
         header: Some(core::HeaderValue {
-            key: DISPATCH_HEADER.to_owned(),
-            value: format!("%FILTER_STATE({CONNECT_AUTHORITY}:PLAIN)%"),
+            key: dispatch::HEADER.to_owned(),
+            value: format!("%FILTER_STATE({DISPATCHED}:PLAIN)%"),
             ..core::HeaderValue::default()
         }),
         ..core::HeaderValueOption::default()

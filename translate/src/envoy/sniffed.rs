@@ -4,14 +4,14 @@
 //! port that is declared as HTTP, a client may open a connection long before it sends a request.
 
 use proto::envoy::{
-    HttpInspector, Listener, NetworkSetFilterState, TcpProxy, listener, network_inputs, pack, seconds,
-    tcp_proxy, xds_core, xds_matcher,
+    HttpInspector, Listener, NetworkSetFilterState, TcpProxy, filter_state::FilterStateValue, listener,
+    network_inputs, pack, seconds, tcp_proxy, xds_core, xds_matcher,
 };
 
 use super::{
     access_log,
     extension::{listener_filter, network_filter},
-    filter_state::{CONNECT_AUTHORITY, TCP_PROXY_CLUSTER, local},
+    filter_state::{DISPATCHED, LOCAL_ADDRESS, TCP_PROXY_CLUSTER, local, shared},
     main_internal,
 };
 use crate::mesh::mesh_config::Normalization;
@@ -20,9 +20,9 @@ use crate::mesh::mesh_config::Normalization;
 pub(crate) const NAME: &str = "main_internal_sniffed";
 const TCP: &str = "tcp-auto";
 
-/// The cluster for connections to that address that turn out not to be HTTP.
-pub(crate) fn tcp_cluster_name(authority: &str) -> String {
-    format!("auto|{authority}")
+/// The cluster for connections of tunnels dispatched by that key that turn out not to be HTTP.
+pub(crate) fn tcp_cluster_name(dispatched: &str) -> String {
+    format!("auto|{dispatched}")
 }
 
 pub(crate) fn emit(normalization: Normalization) -> Listener {
@@ -35,16 +35,26 @@ pub(crate) fn emit(normalization: Normalization) -> Listener {
         listener_filters_timeout: Some(seconds(1)),
         continue_on_listener_filters_timeout: true,
         filter_chain_matcher: Some(by_protocol(main_internal::http_chain(normalization))),
-        filter_chains: main_internal::http_chains().into_iter().chain([tcp()]).collect(),
+        filter_chains: main_internal::http_chains()
+            .into_iter()
+            .map(knowing_what_was_dialled)
+            .chain([tcp()])
+            .collect(),
         ..listener
     }
+}
+
+fn knowing_what_was_dialled(mut chain: listener::FilterChain) -> listener::FilterChain {
+    let filter = network_filter("envoy.filters.network.set_filter_state", &set([what_was_dialled()]));
+    chain.filters.insert(0, filter);
+    chain
 }
 
 fn tcp() -> listener::FilterChain {
     listener::FilterChain {
         name: TCP.to_owned(),
         filters: vec![
-            network_filter("envoy.filters.network.set_filter_state", &choose_cluster()),
+            network_filter("envoy.filters.network.set_filter_state", &set([what_was_dialled(), cluster()])),
             network_filter("envoy.filters.network.tcp_proxy", &proxy()),
         ],
         ..listener::FilterChain::default()
@@ -69,12 +79,18 @@ fn by_protocol(http: &str) -> xds_matcher::Matcher {
     }
 }
 
-fn choose_cluster() -> NetworkSetFilterState {
-    let name = tcp_cluster_name(&format!("%FILTER_STATE({CONNECT_AUTHORITY}:PLAIN)%"));
-    NetworkSetFilterState {
-        on_new_connection: vec![local(TCP_PROXY_CLUSTER, &name)],
-        ..NetworkSetFilterState::default()
-    }
+fn set<const N: usize>(values: [FilterStateValue; N]) -> NetworkSetFilterState {
+    NetworkSetFilterState { on_new_connection: values.into(), ..NetworkSetFilterState::default() }
+}
+
+/// A captured pod that is dialled at any port gets a tunnel to that port. Endpoints that know their
+/// port say so themselves, and are asked first.
+fn what_was_dialled() -> FilterStateValue {
+    shared(LOCAL_ADDRESS, "%DOWNSTREAM_LOCAL_ADDRESS%")
+}
+
+fn cluster() -> FilterStateValue {
+    local(TCP_PROXY_CLUSTER, &tcp_cluster_name(&format!("%FILTER_STATE({DISPATCHED}:PLAIN)%")))
 }
 
 fn proxy() -> TcpProxy {

@@ -9,10 +9,9 @@ use proto::envoy::{
 };
 
 use super::{
-    access_log, cluster as clusters, connect_originate,
+    access_log, cluster as clusters, connect_originate, dispatch,
     extension::{http_filter, network_filter},
-    main_internal::{self, DISPATCH_HEADER},
-    request_route, scope,
+    main_internal, request_route, scope,
 };
 use crate::{
     bind::by_name::{ByName, Named},
@@ -55,7 +54,7 @@ fn manager() -> HttpConnectionManager {
         }],
         http_filters: vec![http_filter("envoy.filters.http.router", &Router::default())],
         access_log: vec![access_log::all()],
-        route_specifier: Some(scope::by_header(DISPATCH_HEADER)),
+        route_specifier: Some(scope::by_header(dispatch::HEADER)),
         generate_request_id: Some(BoolValue { value: false }),
         ..HttpConnectionManager::default()
     }

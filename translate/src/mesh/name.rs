@@ -123,6 +123,9 @@ impl fmt::Display for ServiceKey {
     }
 }
 
+/// Stands for every port of a pod of which nobody says anything. No port has the number.
+pub(crate) const ANY_PORT: u16 = 0;
+
 /// A port of a service, as seen from one waypoint.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct PortKey {
@@ -138,7 +141,7 @@ impl PortKey {
 
     /// The name of the port's RouteConfiguration, as in `bookinfo/reviews:9080`.
     pub(crate) fn route_name(&self) -> String {
-        format!("{}:{}", self.service, self.port)
+        format!("{}:{}", self.service, Number(self.port))
     }
 
     /// The name of the port's Cluster, as in `outbound|9080||reviews.bookinfo.svc.cluster.local`, and
@@ -146,9 +149,10 @@ impl PortKey {
     pub(crate) fn cluster_name(&self, cluster_domain: &str) -> String {
         let ServiceKey { namespace, origin, name: _ } = &self.service;
         let host = self.service.host(cluster_domain);
+        let port = Number(self.port);
         match origin {
-            Origin::Kubernetes | Origin::Pod | Origin::Machine => format!("outbound|{}||{host}", self.port),
-            Origin::Entry => format!("outbound|{}||{host}|{namespace}", self.port),
+            Origin::Kubernetes | Origin::Pod | Origin::Machine => format!("outbound|{port}||{host}"),
+            Origin::Entry => format!("outbound|{port}||{host}|{namespace}"),
         }
     }
 }
@@ -175,17 +179,40 @@ impl RuleKey {
     }
 }
 
-/// An address that callers dial, as seen from one waypoint. It prints as the `:authority` of a
-/// tunnel does (IPv6 in brackets), because that string is what the waypoint dispatches on.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct AddressKey {
-    pub(crate) waypoint: Key,
-    pub(crate) address: SocketAddr,
+/// A port in a name.
+struct Number(u16);
+
+impl fmt::Display for Number {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0 == ANY_PORT { out.write_str("*") } else { self.0.fmt(out) }
+    }
 }
 
-impl AddressKey {
-    pub(crate) fn new(waypoint: &Key, ip: IpAddr, port: u16) -> Self {
-        Self { waypoint: waypoint.clone(), address: SocketAddr::new(ip, port) }
+/// What a waypoint dispatches tunnels by: the keys of its scopes.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct ScopeKey {
+    pub(crate) waypoint: Key,
+    pub(crate) dialled: Dialled,
+}
+
+/// What of an address was enough to know what is there. The most specific is tried first. It prints as
+/// Envoy prints addresses, IPv6 with a port in brackets, because that is what is compared.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Dialled {
+    /// That address and port.
+    At(SocketAddr),
+    /// That address, at a port of which nobody says anything.
+    Host(IpAddr),
+    /// A port of a service, at an address in one of its blocks.
+    Within(ServiceKey, u16),
+    /// Any other address: the blocks tell.
+    Elsewhere,
+}
+
+impl Dialled {
+    /// That port of something that has that address.
+    pub(crate) fn at(ip: IpAddr, port: u16) -> Self {
+        if port == ANY_PORT { Self::Host(ip) } else { Self::At(SocketAddr::new(ip, port)) }
     }
 }
 

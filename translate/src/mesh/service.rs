@@ -11,6 +11,7 @@ use proto::{
 };
 
 use super::{
+    block::Block,
     labels::{self, Asked},
     name::{ServiceKey, created},
     nearness::Nearness,
@@ -37,6 +38,8 @@ pub(crate) struct Service {
     pub(crate) of_a_waypoint: bool,
     /// None for a headless Service.
     pub(crate) vips: Vec<IpAddr>,
+    /// It is dialled anywhere in these.
+    pub(crate) blocks: Vec<Block>,
     /// Ports that a waypoint can serve, by number.
     pub(crate) ports: Vec<ServicePort>,
     pub(crate) publish_not_ready: bool,
@@ -232,6 +235,7 @@ pub(crate) fn lower(key: &ServiceKey, object: &kubernetes::Service, settings: &S
         of_a_waypoint: labels::label(metadata, labels::MANAGED)
             .is_some_and(|by| by == "istio.io-mesh-controller" || by == "portolan.dev-waypoint-controller"),
         vips,
+        blocks: Vec::new(),
         ports: ports.value,
         publish_not_ready: spec.publish_not_ready_addresses.unwrap_or(false),
         nearness,

@@ -1,11 +1,15 @@
 //! ServiceEntry: hosts that Kubernetes has no Service for, each of them a service of its own.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use proto::{Kind, Name, ObjectRef, mesh_api};
 use serde_json::Value;
 
 use super::{
+    block::Block,
     labels::Asked,
     name::{Key, ServiceKey, created},
     nearness::Nearness,
@@ -67,9 +71,9 @@ pub(crate) fn lower(key: &Key, object: &mesh_api::ServiceEntry) -> ServiceEntry 
     let nearness = Nearness::of_annotation(metadata, &mut problems.0);
     let mut services = BTreeMap::new();
     for host in lower_hosts(&spec, resolution, &mut problems) {
-        let vips = match &addresses {
+        let (vips, blocks) = match &addresses {
             Some(addresses) => addresses.clone(),
-            None => allocated(&object.status, &host),
+            None => (allocated(&object.status, &host), Vec::new()),
         };
         let service = Service {
             declared_by: ObjectRef {
@@ -83,6 +87,7 @@ pub(crate) fn lower(key: &Key, object: &mesh_api::ServiceEntry) -> ServiceEntry 
             asked: Asked::lower(metadata),
             of_a_waypoint: false,
             vips,
+            blocks,
             ports: ports.iter().map(|(port, _)| port.clone()).collect(),
             publish_not_ready: false,
             nearness,
@@ -277,7 +282,7 @@ fn lower_export(spec: &Fields<'_>, namespace: &Name, problems: &mut Problems) ->
         let broken = spec.get("exportTo").is_some_and(|value| !value.is_array());
         return if broken { Exported::To([namespace.clone()].into()) } else { Exported::All };
     };
-    let mut namespaces = std::collections::BTreeSet::new();
+    let mut namespaces = BTreeSet::new();
     for (value, at) in listed {
         match value.as_str() {
             Some("*") => return Exported::All,
@@ -291,34 +296,23 @@ fn lower_export(spec: &Fields<'_>, namespace: &Name, problems: &mut Problems) ->
     Exported::To(namespaces)
 }
 
-/// The addresses that the entry asks for; `None` if it asks for none and is to be given some.
-fn lower_addresses(spec: &Fields<'_>, problems: &mut Problems) -> Option<Vec<IpAddr>> {
+/// The single addresses and the blocks that the entry asks for; `None` if it asks for none and is to
+/// be given some.
+fn lower_addresses(spec: &Fields<'_>, problems: &mut Problems) -> Option<(Vec<IpAddr>, Vec<Block>)> {
     let listed = spec.list("addresses", problems).filter(|listed| !listed.is_empty())?;
-    let mut addresses = Vec::new();
+    let (mut addresses, mut blocks) = (BTreeSet::new(), BTreeSet::new());
     for (value, at) in listed {
         let Some(text) = value.as_str() else {
             problems.invalid(&at, format!("expected a string, not {}", kind(value)));
             continue;
         };
-        let (ip, prefix) = text.split_once('/').map_or((text, None), |(ip, prefix)| (ip, Some(prefix)));
-        let Ok(ip) = ip.parse::<IpAddr>() else {
-            problems.invalid(&at, format!("{text:?} is not an IP address"));
-            continue;
-        };
-        let whole = if ip.is_ipv4() { 32 } else { 128 };
-        match prefix.map(str::parse::<u8>) {
-            None => addresses.push(ip),
-            Some(Ok(prefix)) if prefix == whole => addresses.push(ip),
-            Some(Ok(prefix)) if prefix < whole => problems.unsupported(
-                &at,
-                "a waypoint takes single addresses; what is dialled in this block is refused, so list the addresses",
-            ),
-            Some(_) => problems.invalid(&at, format!("{text:?} is not a block of addresses")),
+        match Block::parse(text) {
+            Some(block) if block.is_single() => drop(addresses.insert(block.address)),
+            Some(block) => drop(blocks.insert(block)),
+            None => problems.invalid(&at, format!("{text:?} is not an IP address, nor a block of them")),
         }
     }
-    addresses.sort_unstable();
-    addresses.dedup();
-    Some(addresses)
+    Some((addresses.into_iter().collect(), blocks.into_iter().collect()))
 }
 
 /// The addresses that were allocated for a host, by whoever does that: they stand in the status.

@@ -133,8 +133,15 @@ pub(crate) fn update(
 }
 
 fn derive(reads: &Reads, inputs: &Inputs, bindings: &Bindings, object: &ObjectRef) -> Option<Status> {
-    let Bindings { waypoint_of, pods: _, resolved_routes, applied_routes, routes_of: _, policies_of: _ } =
-        bindings;
+    let Bindings {
+        waypoint_of,
+        pods: _,
+        block_ports: _,
+        resolved_routes,
+        applied_routes,
+        routes_of: _,
+        policies_of: _,
+    } = bindings;
     let key = Key::of(object);
     match object.kind {
         Kind::Gateway => gateway::of(reads, inputs, applied_routes, &key),

@@ -6,8 +6,14 @@ use proto::envoy::{self, matcher, rbac, route};
 
 use super::{Action, Clause, IpBlock, Judgement, Operation, Rule, Source};
 use crate::{
-    envoy::filter_state::{PEER_PRINCIPAL, REMOTE_ADDRESS},
-    mesh::{name::Key, pattern::Pattern},
+    envoy::{
+        dispatch,
+        filter_state::{PEER_PRINCIPAL, REMOTE_ADDRESS},
+    },
+    mesh::{
+        name::{ANY_PORT, Key},
+        pattern::Pattern,
+    },
 };
 
 /// What can be asked at the place where the rules run.
@@ -119,6 +125,7 @@ fn operation_and(
         let mut holds = false;
         for test in &clause.any {
             match test {
+                Operation::Port(wanted) if port == ANY_PORT => any.push(permission(dialled(*wanted, layer))),
                 // The port is known here: a host name as authority has no port to look at later.
                 Operation::Port(wanted) => holds |= *wanted == port,
                 Operation::Host(_) | Operation::Method { .. } | Operation::Path(_) => {
@@ -155,6 +162,15 @@ fn can_ask<T>(layer: Layer, tests: &[T], needs_http: fn(&T) -> bool) -> bool {
     }
 }
 
+/// Whether it was that port, where only the tunnel tells.
+fn dialled(port: u16, layer: Layer) -> rbac::permission::Rule {
+    match layer {
+        // Of the connection inside, which has the address that the tunnel is for.
+        Layer::Http => rbac::permission::Rule::DestinationPort(u32::from(port)),
+        Layer::Tcp => rbac::permission::Rule::Header(dispatch::to_port(port)),
+    }
+}
+
 fn source(test: &Source) -> rbac::principal::Identifier {
     let identity = |pattern: &Pattern| {
         let matched = matcher::filter_state_matcher::Matcher::StringMatch(string(pattern, false));
@@ -186,7 +202,7 @@ fn operation(test: &Operation) -> rbac::permission::Rule {
         Operation::Path(pattern) => rbac::permission::Rule::UrlPath(matcher::PathMatcher {
             rule: Some(matcher::path_matcher::Rule::Path(string(pattern, false))),
         }),
-        Operation::Port(port) => rbac::permission::Rule::DestinationPort(u32::from(*port)),
+        Operation::Port(port) => dialled(*port, Layer::Http),
     }
 }
 

@@ -112,7 +112,8 @@ pub(crate) enum Operation {
     },
     /// The path without its query.
     Path(Pattern),
-    /// The port that was dialled. Decided for each port when emitting, never at run time.
+    /// The port that was dialled. Decided for each port when emitting; at run time only where any
+    /// port may be dialled.
     Port(u16),
 }
 
