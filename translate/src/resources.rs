@@ -27,7 +27,7 @@ use crate::{
     },
     inputs::Inputs,
     mesh::{
-        name::{ANY_PORT, Dialled, Key, PortKey, RuleKey, ScopeKey, ServiceKey},
+        name::{Dialled, Key, PortKey, RuleKey, ScopeKey, ServiceKey},
         protocol::Protocol,
     },
     settings::Settings,
@@ -130,7 +130,7 @@ impl Resources {
                 .flat_map(|service| addresses(addressed, waypoint_of, service))
                 .chain(block_ports.changed().iter().flat_map(by_block)),
             |key| is_dialled(addressed, bindings, key),
-            |reads, key| scope(reads, addressed, bindings, key),
+            |reads, key| Scope::of(reads, addressed, bindings, key),
         );
         blocks.update(
             touched,
@@ -395,31 +395,4 @@ fn is_dialled(
     };
     let mut at = addressed.at(&Reads::default(), ip);
     at.any(|(service, _)| serving(waypoint_of, service).any(|serving| serving == waypoint))
-}
-
-/// Two services that claim one address are a mistake; the older one has it. A pod has its address
-/// only if no service claims it.
-fn scope(
-    reads: &Reads,
-    addressed: Addressed<'_>,
-    bindings: &Bindings,
-    ScopeKey { waypoint, dialled }: &ScopeKey,
-) -> Option<Scope> {
-    let Bindings { waypoint_of, block_ports, .. } = bindings;
-    let (ip, port) = match dialled {
-        Dialled::At(address) => (address.ip(), address.port()),
-        Dialled::Host(ip) => (*ip, ANY_PORT),
-        Dialled::Within(service, port) => {
-            let key = PortKey::new(waypoint, service, *port);
-            return block_ports.get(reads, &key).is_some().then_some(Scope::Port(key));
-        }
-        Dialled::Elsewhere => return (block_ports.count(reads, waypoint) > 0).then_some(Scope::Blocks),
-    };
-    let bound = addressed.at(reads, ip).filter(|(service, row)| {
-        row.port(port).is_some()
-            && waypoint_of.get(reads, service).is_some_and(|to| to.is_served_by(waypoint))
-    });
-    let (service, _) =
-        bound.min_by_key(|(service, row)| (service.origin, row.created, (*service).clone()))?;
-    Some(Scope::Port(PortKey::new(waypoint, service, port)))
 }

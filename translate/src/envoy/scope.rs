@@ -7,9 +7,11 @@ use proto::{
 
 use super::{dispatch, extension::ads};
 use crate::{
-    derive::Row,
+    bind::addressed::Addressed,
+    bindings::Bindings,
+    derive::{Reads, Row},
     emit::Emit,
-    mesh::name::{Dialled, Key, PortKey, ScopeKey},
+    mesh::name::{ANY_PORT, Dialled, Key, PortKey, ScopeKey},
     settings::Settings,
 };
 
@@ -22,6 +24,33 @@ pub(crate) enum Scope {
 }
 
 impl Scope {
+    /// Two services that claim one address are a mistake; the older one has it. A pod has its address
+    /// only if no service claims it.
+    pub(crate) fn of(
+        reads: &Reads,
+        addressed: Addressed<'_>,
+        bindings: &Bindings,
+        ScopeKey { waypoint, dialled }: &ScopeKey,
+    ) -> Option<Self> {
+        let Bindings { waypoint_of, block_ports, .. } = bindings;
+        let (ip, port) = match dialled {
+            Dialled::At(address) => (address.ip(), address.port()),
+            Dialled::Host(ip) => (*ip, ANY_PORT),
+            Dialled::Within(service, port) => {
+                let key = PortKey::new(waypoint, service, *port);
+                return block_ports.get(reads, &key).is_some().then_some(Self::Port(key));
+            }
+            Dialled::Elsewhere => return (block_ports.count(reads, waypoint) > 0).then_some(Self::Blocks),
+        };
+        let bound = addressed.at(reads, ip).filter(|(service, row)| {
+            row.port(port).is_some()
+                && waypoint_of.get(reads, service).is_some_and(|to| to.is_served_by(waypoint))
+        });
+        let (service, _) =
+            bound.min_by_key(|(service, row)| (service.origin, row.created, (*service).clone()))?;
+        Some(Self::Port(PortKey::new(waypoint, service, port)))
+    }
+
     pub(crate) const fn port(&self) -> Option<&PortKey> {
         match self {
             Self::Port(port) => Some(port),
