@@ -14,6 +14,7 @@ mod entries;
 mod flips;
 mod mesh_config;
 mod places;
+mod reports;
 mod routing;
 mod services;
 mod shop;

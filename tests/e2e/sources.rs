@@ -1,13 +1,14 @@
 //! Policies that ask where a caller is: the tunnel's own address answers, never what a request says.
 
 use anyhow::{Result, ensure};
+use http::{HeaderMap, HeaderValue};
 use tests::{
     Caller, Lab, caller,
-    exchange::{Request, Version},
+    exchange::{Request, Session, Version},
     lab,
 };
 
-use crate::shop::{shop, status_becomes};
+use crate::shop::{GATEWAY, shop, status_becomes};
 
 /// Only the pod of `web` may ask `web` and dial `db`. The file `sources.yaml`.
 const ALLOWED: &str = r#"
@@ -63,6 +64,31 @@ fn an_ip_block_is_compared_with_where_the_tunnel_comes_from_whatever_a_request_s
         })?;
     }
     Ok(())
+}
+
+#[test]
+fn the_address_of_a_tunnel_is_its_connections_whatever_the_connect_says() -> Result<()> {
+    let setup = shop().file("web-policy.yaml", ALLOWED).file("db-policy.yaml", "# replaced\n");
+    lab::test(&setup, async |lab| {
+        let (inside, outside) = (lab.client("shop", "web")?, lab.client("default", "curl")?);
+        status_becomes(&inside, "web.shop/", 200).await?;
+        let (web, db) =
+            (lab.catalog.resolve("web.shop:80")?.address, lab.catalog.resolve("db.shop:5432")?.address);
+        for header in ["x-forwarded-for", "forwarded", "x-real-ip", "x-envoy-external-address"] {
+            let claimed = lab.loopback.address(11).to_string();
+            let claimed = if header == "forwarded" { format!("for={claimed}") } else { claimed };
+            let mut claim = HeaderMap::new();
+            claim.insert(header, HeaderValue::try_from(claimed)?);
+            let connection = outside.connection(GATEWAY).await?;
+            let (tunnel, _) = connection.tunnel(&web.to_string(), &claim).await?;
+            let mut session = Session::open(tunnel, Version::Http1, "web.shop").await?;
+            let status = session.send(Request::get("/")).await?.status;
+            ensure!(status == 403, "a request was let in by {header} of its CONNECT: {status}");
+            let dialled = connection.tunnel(&db.to_string(), &claim).await;
+            ensure!(dialled.is_err(), "a tunnel was let in by {header} of its CONNECT");
+        }
+        Ok(())
+    })
 }
 
 /// Asks `web` with and without a header that claims another address.

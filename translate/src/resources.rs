@@ -71,13 +71,16 @@ impl Resources {
                 let routes = Arc::clone(routes_of.get(reads, key)?);
                 // Only what tells namespaces of callers apart depends on how they may be named.
                 let aliases = if routes.has_consumers() { inputs.aliases(reads) } else { &[] };
+                let policies = policies_of.get(reads, &(key.waypoint.clone(), key.service.clone()))?;
+                let service = addressed.get(reads, &key.service)?;
+                // Only where they matter: a new name elsewhere is no new resource.
+                let named = service.ports.iter().filter(|_| policies.names_ports());
                 Some(PortConfig {
                     aliases: aliases.to_vec(),
                     routes,
-                    policies: Arc::clone(
-                        policies_of.get(reads, &(key.waypoint.clone(), key.service.clone()))?,
-                    ),
-                    wildcard: addressed.get(reads, &key.service)?.wildcard().cloned(),
+                    policies: Arc::clone(policies),
+                    port_names: named.map(|port| (port.name.clone(), port.number)).collect(),
+                    wildcard: service.wildcard().cloned(),
                 })
             },
         );

@@ -31,7 +31,7 @@ pub(super) async fn judged(lab: &Lab, set: &Set, case: &Case) -> Result<Verdict>
 
 async fn ask(lab: &Lab, set: &Set, ask: &Ask) -> Result<Verdict> {
     ensure!(set.tokens.is_empty() && ask.token.is_none(), "there are no tokens yet");
-    let tunnel = match dial(lab, ask).await {
+    let tunnel = match dial(lab, set, ask).await {
         Ok(tunnel) => tunnel,
         Err(hbone::Error::Refused { status: 403, body }) if set.tcp && body == DENIED => {
             return Ok(Verdict::Deny);
@@ -41,7 +41,7 @@ async fn ask(lab: &Lab, set: &Set, ask: &Ask) -> Result<Verdict> {
     if set.tcp {
         return bytes(tunnel, ask.sni.as_deref()).await;
     }
-    let (status, body) = if ask.http2 { http2(tunnel, ask).await? } else { http1(tunnel, ask).await? };
+    let (status, body) = if ask.http2 { http2(tunnel, ask).await? } else { http1(lab, tunnel, ask).await? };
     match (status, body.as_str()) {
         (200, _) => Ok(Verdict::Allow),
         (403, DENIED) => Ok(Verdict::Deny),
@@ -54,7 +54,7 @@ async fn ask(lab: &Lab, set: &Set, ask: &Ask) -> Result<Verdict> {
 }
 
 /// Opens a tunnel under the identity and from the address of the case, on a connection of its own.
-async fn dial(lab: &Lab, ask: &Ask) -> Result<Tunnel, hbone::Error> {
+async fn dial(lab: &Lab, set: &Set, ask: &Ask) -> Result<Tunnel, hbone::Error> {
     let uri = match ask.peer.split_once('/') {
         Some((namespace, account)) if !ask.peer.contains("://") => spiffe(namespace, account),
         _ => ask.peer.clone(),
@@ -62,7 +62,11 @@ async fn dial(lab: &Lab, ask: &Ask) -> Result<Tunnel, hbone::Error> {
     let wrong = |reason: String| hbone::Error::Refused { status: 0, body: reason };
     let identity = lab.authority.mint(&[&uri]).map_err(|error| wrong(error.to_string()))?;
     let gateway = if ask.to.is_ipv6() { "foo/waypoint-v6" } else { "foo/waypoint" };
-    let waypoint = lab.catalog.waypoint(gateway).map_err(|error| wrong(error.to_string()))?;
+    let mut waypoint = lab.catalog.waypoint(gateway).map_err(|error| wrong(error.to_string()))?;
+    if let Some(domain) = set.mesh.trust_domains.first() {
+        waypoint.identity =
+            waypoint.identity.replace("spiffe://cluster.local/", &format!("spiffe://{domain}/"));
+    }
     let source = lab.loopback.localize(&ask.from).parse::<IpAddr>();
     let source = source.map_err(|error| wrong(error.to_string()))?;
     let connection = Connection::open(&waypoint, source, &lab.authority, Some(&identity)).await?;
@@ -96,13 +100,13 @@ fn client_hello(name: &str) -> Result<Vec<u8>> {
 }
 
 /// By hand, as no client library sends a method in lower case or an empty host.
-async fn http1(mut tunnel: Tunnel, ask: &Ask) -> Result<(u16, String)> {
+async fn http1(lab: &Lab, mut tunnel: Tunnel, ask: &Ask) -> Result<(u16, String)> {
     let mut request = format!("{} {} HTTP/1.1\r\nhost: {}\r\n", ask.method, ask.path, ask.host);
     for (name, value) in &ask.headers {
         request.extend([name, ": ", value, "\r\n"]);
     }
     request.push_str("\r\n");
-    tunnel.write_all(request.as_bytes()).await?;
+    tunnel.write_all(lab.loopback.localize(&request).as_bytes()).await?;
     let mut answer = String::new();
     let mut some = vec![0; 4096];
     loop {

@@ -94,7 +94,7 @@ fn pod() -> Value {
 
 fn service(name: &str, address: &str, waypoint: &str, tcp: bool) -> [Value; 2] {
     let (protocol, target) = if tcp { ("tcp", TCP) } else { ("http", HTTP) };
-    let named = |port: u16| format!("{protocol}-{port}");
+    let named = |port: u16| if port == 80 { protocol.to_owned() } else { format!("{protocol}-{port}") };
     let ports = PORTS.map(|port| json!({"name": named(port), "port": port, "targetPort": target}));
     let slices = PORTS.map(|port| json!({"name": named(port), "port": target}));
     [

@@ -43,7 +43,7 @@ pub(crate) fn bind(
 ) -> Vec<Asked> {
     let mut asked: Vec<Asked> = Vec::new();
     judgements.retain(|(key, judgement)| {
-        let Some(name) = &judgement.asks else { return true };
+        let Some(name) = judgement.asks.as_ref().filter(|_| !judgement.dry_run) else { return true };
         let policy = (key.clone(), Arc::clone(judgement));
         if let Some(known) = asked.iter_mut().find(|asked| asked.name == *name) {
             known.policies.push(policy);

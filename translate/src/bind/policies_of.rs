@@ -36,7 +36,7 @@ pub(crate) enum Bucket {
 }
 
 impl PoliciesOf {
-    /// Whether some policy means something else for a TCP connection than for an HTTP request.
+    /// Whether some policy decides otherwise about a TCP connection than about an HTTP request.
     pub(crate) fn needs_http(&self) -> bool {
         !self.asked.is_empty() || self.judgements.iter().any(|(_, judgement)| judgement.needs_http())
     }
@@ -51,6 +51,12 @@ impl PoliciesOf {
         }
         let denying = silent.into_iter().flat_map(|asked| asked.policies.iter().cloned());
         Cow::Owned(self.judgements.iter().cloned().chain(denying).collect())
+    }
+
+    /// Whether some policy asks for a port by its name.
+    pub(crate) fn names_ports(&self) -> bool {
+        let asked = self.asked.iter().flat_map(|asked| &asked.policies);
+        self.judgements.iter().chain(asked).any(|(_, judgement)| judgement.names_ports())
     }
 }
 
@@ -104,9 +110,8 @@ pub(crate) fn bind(
             Target::Service(_) | Target::Entry(_) | Target::Gateway(_) => Standing::Whole,
         };
         let attached = inputs.authorizations.bucket(reads, &target);
-        let deciding = attached.filter(|(_, policy)| policy.judgement.action.is_some());
         policies
-            .extend(deciding.filter_map(|(key, policy)| {
+            .extend(attached.filter_map(|(key, policy)| {
                 Some((key.clone(), counting(&policy.judgement, standing(key))?))
             }));
     }
@@ -128,10 +133,10 @@ fn counting(judgement: &Arc<Judgement>, standing: Standing) -> Option<Arc<Judgem
     match (standing, judgement.action) {
         (Standing::None, _) => None,
         // Somebody allows, and nobody is allowed: the rest is refused.
-        (Standing::DenyingOnly, Some(Action::Allow)) => {
+        (Standing::DenyingOnly, Action::Allow) => {
             Some(Arc::new(Judgement { rules: Vec::new(), ..Judgement::clone(judgement) }))
         }
-        (Standing::Whole, _) | (Standing::DenyingOnly, Some(Action::Deny) | None) => {
+        (Standing::Whole, _) | (Standing::DenyingOnly, Action::Deny | Action::Audit) => {
             Some(Arc::clone(judgement))
         }
     }

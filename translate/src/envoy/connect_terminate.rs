@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 
 use proto::envoy::{
-    BoolValue, HttpConnectionManager, HttpSetFilterState, Listener, Router, UInt32Value, core,
+    self, BoolValue, HttpConnectionManager, HttpSetFilterState, Listener, Router, UInt32Value, core,
     http_connection_manager as hcm, http_filter_chain, http_rbac, listener, matcher, pack, rbac, seconds,
 };
 
@@ -22,9 +22,12 @@ pub(crate) const NAME: &str = "connect_terminate";
 
 /// The filter that a TCP port's route fills with whom its policies ask.
 pub(crate) const L4_ASK: &str = "l4-ask";
-/// The filters that a TCP port's route fills with its policies: denying first, then allowing.
+/// The filters that a TCP port's route fills with its policies: those that only report, those that
+/// deny, those that allow.
+pub(crate) const L4_AUDIT: &str = "l4-audit";
+/// See [`L4_AUDIT`].
 pub(crate) const L4_DENY: &str = "l4-deny";
-/// See [`L4_DENY`].
+/// See [`L4_AUDIT`].
 pub(crate) const L4_ALLOW: &str = "l4-allow";
 
 pub(crate) fn emit(bind: SocketAddr, trust_domain: &str) -> Listener {
@@ -66,15 +69,17 @@ fn manager() -> HttpConnectionManager {
         }],
         early_header_mutation_extensions: vec![typed("dispatch", &dispatch::forget_callers_word())],
         http_filters: filters(),
-        access_log: vec![access_log::failed_tunnels()],
+        access_log: vec![access_log::failed_tunnels(), access_log::audited(), access_log::tried()],
         route_specifier: Some(scope::by_header(dispatch::HEADER)),
+        // In logs, too, the caller is where the connection comes from. Nothing is added to the CONNECT.
+        use_remote_address: Some(BoolValue { value: true }),
+        skip_xff_append: true,
         // What is inside the tunnel has its own; this one must not leak into it.
         generate_request_id: Some(BoolValue { value: false }),
         ..HttpConnectionManager::default()
     }
 }
 
-/// What the connection inside the tunnel must know of the tunnel.
 /// Who calls is learned first: routes that take the tunnels of some callers ask for it.
 fn filters() -> Vec<hcm::HttpFilter> {
     let mut filters = vec![http_filter("envoy.filters.http.set_filter_state", &learn())];
@@ -83,6 +88,7 @@ fn filters() -> Vec<hcm::HttpFilter> {
     filters.extend(dispatch::by_less());
     filters.extend([
         http_filter(L4_ASK, &http_filter_chain::FilterChainConfig::default()),
+        http_filter(L4_AUDIT, &http_rbac::Rbac::default()),
         http_filter(L4_DENY, &http_rbac::Rbac::default()),
         http_filter(L4_ALLOW, &http_rbac::Rbac::default()),
         http_filter("envoy.filters.http.router", &Router::default()),
@@ -90,11 +96,13 @@ fn filters() -> Vec<hcm::HttpFilter> {
     filters
 }
 
+/// What the connection inside the tunnel must know of the tunnel.
 fn learn() -> HttpSetFilterState {
     HttpSetFilterState {
         on_request_headers: vec![
             shared(LOCAL_ADDRESS, "%REQ(:AUTHORITY)%"),
-            shared(REMOTE_ADDRESS, "%DOWNSTREAM_REMOTE_ADDRESS%"),
+            // Not DOWNSTREAM_REMOTE_ADDRESS: that is what an X-Forwarded-For of the CONNECT says.
+            shared(REMOTE_ADDRESS, "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS%"),
             shared_string(PEER_PRINCIPAL, "%DOWNSTREAM_PEER_URI_SAN%"),
             shared_string(LOCAL_PRINCIPAL, "%DOWNSTREAM_LOCAL_URI_SAN%"),
             shared_string(CONNECT_AUTHORITY, "%REQ(:AUTHORITY)%"),
@@ -122,11 +130,12 @@ fn one_spiffe_peer() -> http_rbac::Rbac {
             })),
         })),
     };
+    let both = rbac::principal::Set { ids: vec![spiffe, from_an_address()] };
     let policy = rbac::Policy {
         permissions: vec![rbac::Permission {
             rule: Some(rbac::permission::Rule::Header(main_internal::connect())),
         }],
-        principals: vec![spiffe],
+        principals: vec![rbac::Principal { identifier: Some(rbac::principal::Identifier::AndIds(both)) }],
         ..rbac::Policy::default()
     };
     http_rbac::Rbac {
@@ -139,9 +148,25 @@ fn one_spiffe_peer() -> http_rbac::Rbac {
     }
 }
 
+/// A source that Envoy cannot write as an address leaves no object, and no rule that denies a block of
+/// addresses would find it.
+fn from_an_address() -> rbac::Principal {
+    let all = |address: &str| envoy::xds_core::CidrRange {
+        address_prefix: address.to_owned(),
+        prefix_len: Some(UInt32Value { value: 0 }),
+    };
+    rbac::Principal {
+        identifier: Some(rbac::principal::Identifier::FilterState(matcher::FilterStateMatcher {
+            key: REMOTE_ADDRESS.to_owned(),
+            matcher: Some(matcher::filter_state_matcher::Matcher::AddressMatch(matcher::AddressMatcher {
+                ranges: vec![all("0.0.0.0"), all("::")],
+                ..matcher::AddressMatcher::default()
+            })),
+        })),
+    }
+}
+
 /// RBAC rules as a route puts them in one of the `l4` filters.
-pub(crate) fn l4(rules: rbac::Rbac) -> proto::envoy::Any {
-    pack(&http_rbac::RbacPerRoute {
-        rbac: Some(http_rbac::Rbac { rules: Some(rules), ..http_rbac::Rbac::default() }),
-    })
+pub(crate) fn l4(rules: http_rbac::Rbac) -> envoy::Any {
+    pack(&http_rbac::RbacPerRoute { rbac: Some(rules) })
 }

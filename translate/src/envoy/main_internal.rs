@@ -141,7 +141,7 @@ fn manager(normalization: Normalization) -> HttpConnectionManager {
             http_filter(SERVICE_FILTERS, &http_filter_chain::FilterChainConfig::default()),
             http_filter("envoy.filters.http.router", &Router::default()),
         ],
-        access_log: vec![access_log::all()],
+        access_log: vec![access_log::all(), access_log::audited(), access_log::tried()],
         route_specifier: Some(scope::by_header(dispatch::HEADER)),
         ..HttpConnectionManager::default()
     }

@@ -2,15 +2,15 @@
 //! in them, and the filters that judge those requests. One resource, so one change is one resource
 //! and nothing drains.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use proto::{
     Name, TypeUrl,
-    envoy::{BoolValue, RouteConfiguration, core, http_rbac, rbac, route, string_struct},
+    envoy::{BoolValue, RouteConfiguration, core, route, string_struct},
 };
 
 use super::{
-    connect_terminate::{L4_ALLOW, L4_ASK, L4_DENY, l4},
+    connect_terminate::{L4_ALLOW, L4_ASK, L4_AUDIT, L4_DENY, l4},
     dispatch,
     extension::{metadata, typed},
     found,
@@ -25,7 +25,7 @@ use crate::{
         name::{Key, PortKey},
         protocol::Protocol,
     },
-    policy::authorization::{self, Layer, custom},
+    policy::authorization::{self, At, Layer, Verdicts, custom},
     route::retry,
     settings::Settings,
 };
@@ -35,6 +35,8 @@ use crate::{
 pub(crate) struct PortConfig {
     pub(crate) routes: Arc<RoutesOf>,
     pub(crate) policies: Arc<PoliciesOf>,
+    /// The ports of the service by their names, if some policy asks for one by its name.
+    pub(crate) port_names: BTreeMap<Name, u16>,
     /// The only hosts that requests may name, and that they are sent to.
     pub(crate) wildcard: Option<Name>,
     /// Trust domains besides our own that callers of a namespace may be in; none where nobody asks.
@@ -169,12 +171,8 @@ impl PortConfig {
             // others, only HTTP gets through: there is no cluster for the rest.
             Protocol::Sniffed => !self.policies.needs_http(),
         };
-        let verdicts = if judged_here {
-            authorization::emit(&self.policies.judging(Layer::Tcp), key.port, Layer::Tcp)
-        } else {
-            authorization::Verdicts::default()
-        };
-        let filters = [(L4_DENY, verdicts.deny), (L4_ALLOW, verdicts.allow)];
+        let verdicts = if judged_here { self.verdicts(key.port, Layer::Tcp) } else { Verdicts::default() };
+        let filters = [(L4_AUDIT, verdicts.audit), (L4_DENY, verdicts.deny), (L4_ALLOW, verdicts.allow)];
         let filters = filters.into_iter().filter_map(|(name, rules)| Some((name.to_owned(), l4(rules?))));
         let mut tunnel = request_route::tunnel(dispatch::TUNNEL, leads_to);
         if let Some(route::route::Action::Route(action)) = &mut tunnel.action {
@@ -182,7 +180,7 @@ impl PortConfig {
             action.retry_policy = protocol.may_be_http().then(route::RetryPolicy::default);
         }
         let ask = if judged_here {
-            custom::emit(&self.policies.asked, key, Layer::Tcp, settings)
+            custom::emit(&self.policies.asked, key, self.at(key.port, Layer::Tcp), settings)
         } else {
             Vec::new()
         };
@@ -202,19 +200,22 @@ impl PortConfig {
         }
     }
 
+    fn verdicts(&self, port: u16, layer: Layer) -> Verdicts {
+        authorization::emit(&self.policies.judging(layer), self.at(port, layer))
+    }
+
+    fn at(&self, port: u16, layer: Layer) -> At<'_> {
+        At { port, names: &self.port_names, layer }
+    }
+
     /// The service's filters, in the order in which Envoy runs them.
     fn filters(&self, key: &PortKey, settings: &Settings) -> Vec<core::TypedExtensionConfig> {
-        let verdicts = authorization::emit(&self.policies.judging(Layer::Http), key.port, Layer::Http);
-        let rbac = |name: &str, rules: Option<rbac::Rbac>| {
-            rules.map(|rules| {
-                typed(name, &http_rbac::Rbac { rules: Some(rules), ..http_rbac::Rbac::default() })
-            })
-        };
+        let verdicts = self.verdicts(key.port, Layer::Http);
         // Who may ask comes first: what only serves the allowed never answers anyone else.
-        let mut chain = custom::emit(&self.policies.asked, key, Layer::Http, settings);
-        chain.extend(
-            [rbac("authz-deny", verdicts.deny), rbac("authz-allow", verdicts.allow)].into_iter().flatten(),
-        );
+        let mut chain = custom::emit(&self.policies.asked, key, self.at(key.port, Layer::Http), settings);
+        let rbacs =
+            [("authz-audit", verdicts.audit), ("authz-deny", verdicts.deny), ("authz-allow", verdicts.allow)];
+        chain.extend(rbacs.into_iter().filter_map(|(name, rules)| Some(typed(name, &rules?))));
         chain.extend(request_route::service_filters(&self.routes));
         chain
     }

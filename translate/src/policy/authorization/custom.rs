@@ -8,7 +8,7 @@ use proto::{
     envoy::{HttpExtAuthz, core, ext_authz, http_rbac, http_status, matcher, milliseconds, rbac},
 };
 
-use super::{Action, Layer, emit::emit_rule, string};
+use super::{Action, At, Layer, emit::emit_rule, string};
 use crate::{
     bind::asked_of::Asked,
     envoy::extension::typed,
@@ -48,16 +48,16 @@ pub(crate) fn can_ask(asked: &Asked, layer: Layer) -> bool {
 pub(crate) fn emit(
     asked: &[Asked],
     key: &PortKey,
-    layer: Layer,
+    at: At<'_>,
     settings: &Settings,
 ) -> Vec<core::TypedExtensionConfig> {
     let mut filters = Vec::new();
-    for one in asked.iter().filter(|asked| can_ask(asked, layer)) {
+    for one in asked.iter().filter(|asked| can_ask(asked, at.layer)) {
         let rules = one.policies.iter().flat_map(|(policy, judgement)| {
             let rules = judgement.rules.iter();
             rules.filter_map(move |rule| {
                 let name = format!("ns[{}]-policy[{}]-rule[{}]", policy.namespace, policy.name, rule.index);
-                let emitted = emit_rule(rule, Action::Deny, key.port, layer)?;
+                let emitted = emit_rule(rule, Action::Deny, at)?;
                 Some((format!("{}{name}", gate(&one.name)), emitted))
             })
         });
@@ -75,7 +75,7 @@ pub(crate) fn emit(
             ..http_rbac::Rbac::default()
         };
         filters.push(typed(&format!("custom-{}", one.name), &matched));
-        filters.push(typed(&format!("ask-{}", one.name), &ask(one, &key.waypoint, layer, settings)));
+        filters.push(typed(&format!("ask-{}", one.name), &ask(one, &key.waypoint, at.layer, settings)));
     }
     filters
 }

@@ -1,20 +1,20 @@
 //! RBAC rules of Envoy, for the requests of one HTTP port or the tunnels of one TCP port.
 
-use std::{collections::HashMap, sync::Arc};
-
-use proto::envoy::{self, matcher, rbac, route};
-
-use super::{Action, Clause, IpBlock, Judgement, Operation, Rule, Source};
-use crate::{
-    envoy::{
-        dispatch,
-        filter_state::{PEER_PRINCIPAL, REMOTE_ADDRESS},
-    },
-    mesh::{
-        name::{ANY_PORT, Key},
-        pattern::Pattern,
-    },
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
 };
+
+use proto::{
+    Name,
+    envoy::{http_rbac, rbac},
+};
+
+use super::{
+    Action, Clause, Judgement, Operation, Rule, Source,
+    matcher::{dialled, dialled_an_address, permission, principal},
+};
+use crate::mesh::name::{ANY_PORT, Key};
 
 /// What can be asked at the place where the rules run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,38 +25,49 @@ pub(crate) enum Layer {
     Tcp,
 }
 
-/// The rules of all policies together, by action. `None`: no policy of that action is attached.
+/// The place where the rules run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct At<'a> {
+    pub(crate) port: u16,
+    /// The ports of the service by their names.
+    pub(crate) names: &'a BTreeMap<Name, u16>,
+    pub(crate) layer: Layer,
+}
+
+/// The filters of all policies together, in the order in which they run. `None`: no policy asks for it.
 ///
 /// Some allowing rules of which none is left deny everything, as they must.
 #[derive(Debug, Default)]
 pub(crate) struct Verdicts {
-    pub(crate) deny: Option<rbac::Rbac>,
-    pub(crate) allow: Option<rbac::Rbac>,
+    pub(crate) audit: Option<http_rbac::Rbac>,
+    pub(crate) deny: Option<http_rbac::Rbac>,
+    pub(crate) allow: Option<http_rbac::Rbac>,
 }
 
+/// What Envoy puts in front of the names under which it says which policy a dry run or an audit found.
+pub(crate) const DRY_RUN_DENY: &str = "istio_dry_run_deny_";
+/// See [`DRY_RUN_DENY`].
+pub(crate) const DRY_RUN_ALLOW: &str = "istio_dry_run_allow_";
+/// See [`DRY_RUN_DENY`].
+pub(crate) const AUDIT: &str = "audit_";
+
 /// Compiles the policies that govern a port.
-pub(crate) fn emit(policies: &[(Key, Arc<Judgement>)], port: u16, layer: Layer) -> Verdicts {
-    let of = |action: Action| {
-        let attached = policies.iter().filter(move |(_, policy)| policy.action == Some(action));
-        let rules = attached
-            .clone()
-            .flat_map(|(key, policy)| policy.rules.iter().map(move |rule| (key, policy, rule)));
-        let emitted = rules.filter_map(|(key, policy, rule)| {
-            Some((rule_name(key, rule, policy), emit_rule(rule, action, port, layer)?))
-        });
-        (attached.count(), emitted.collect::<HashMap<_, _>>())
-    };
-    let (_, denied) = of(Action::Deny);
-    let (allowing, allowed) = of(Action::Allow);
-    let rules = |action: rbac::rbac::Action, policies| rbac::Rbac {
-        action: action.into(),
-        policies,
-        ..rbac::Rbac::default()
+pub(crate) fn emit(policies: &[(Key, Arc<Judgement>)], at: At<'_>) -> Verdicts {
+    let of = |action: Action, dry_run: bool| rules_of(policies, action, dry_run, at);
+    let filter = |rules: Option<rbac::Rbac>, shadow: Option<rbac::Rbac>, prefix: &str| {
+        (rules.is_some() || shadow.is_some()).then(|| http_rbac::Rbac {
+            rules,
+            shadow_rules_stat_prefix: shadow.as_ref().map(|_| prefix.to_owned()).unwrap_or_default(),
+            shadow_rules: shadow,
+            ..http_rbac::Rbac::default()
+        })
     };
     Verdicts {
-        // Denying rules of which none can match at this port deny nothing.
-        deny: (!denied.is_empty()).then(|| rules(rbac::rbac::Action::Deny, denied)),
-        allow: (allowing > 0).then(|| rules(rbac::rbac::Action::Allow, allowed)),
+        // As rules that deny in the shadow and not as those that log: of these Envoy does not say which
+        // one it was that matched.
+        audit: filter(None, of(Action::Audit, false), AUDIT),
+        deny: filter(of(Action::Deny, false), of(Action::Deny, true), DRY_RUN_DENY),
+        allow: filter(of(Action::Allow, false), of(Action::Allow, true), DRY_RUN_ALLOW),
     }
 }
 
@@ -66,16 +77,39 @@ fn rule_name(key: &Key, rule: &Rule, policy: &Judgement) -> String {
     format!("ns[{}]-policy[{}]-rule[{}]{suffix}", key.namespace, key.name, rule.index)
 }
 
-/// `None` for a rule that can never match here.
-pub(super) fn emit_rule(rule: &Rule, action: Action, port: u16, layer: Layer) -> Option<rbac::Policy> {
-    let Rule { index: _, from, to, when_source, when_operation } = rule;
-    match (layer, action) {
-        // Istio: an allowing rule that asks anything about HTTP allows no TCP connection.
-        (Layer::Tcp, Action::Allow) if rule.needs_http() => return None,
-        (Layer::Tcp | Layer::Http, Action::Allow | Action::Deny) => {}
+/// The rules of one action. `None` if they change nothing: no policies, or none that can match here.
+fn rules_of(
+    policies: &[(Key, Arc<Judgement>)],
+    action: Action,
+    dry_run: bool,
+    at: At<'_>,
+) -> Option<rbac::Rbac> {
+    let attached: Vec<_> =
+        policies.iter().filter(|(_, policy)| policy.action == action && policy.dry_run == dry_run).collect();
+    let mut emitted = HashMap::new();
+    for (key, policy) in &attached {
+        for rule in &policy.rules {
+            let name = rule_name(key, rule, policy);
+            emitted.extend(emit_rule(rule, action, at).map(|rule| (name, rule)));
+        }
     }
-    let principals = alternatives(from, |source| Some(source_and(source, when_source, layer)));
-    let permissions = alternatives(to, |operation| operation_and(operation, when_operation, port, layer));
+    let (matters, effect) = match action {
+        // Rules that allow and cannot match allow nothing.
+        Action::Allow => (!attached.is_empty(), rbac::rbac::Action::Allow),
+        Action::Deny | Action::Audit => (!emitted.is_empty(), rbac::rbac::Action::Deny),
+    };
+    matters.then(|| rbac::Rbac { action: effect.into(), policies: emitted, ..rbac::Rbac::default() })
+}
+
+/// `None` for a rule that can never match here.
+pub(super) fn emit_rule(rule: &Rule, action: Action, at: At<'_>) -> Option<rbac::Policy> {
+    let Rule { index: _, from, to, when_source, when_operation } = rule;
+    // Istio: an allowing rule that asks anything about HTTP allows no TCP connection.
+    if at.layer == Layer::Tcp && action.admits() && rule.needs_http() {
+        return None;
+    }
+    let principals = alternatives(from, |source| Some(source_and(source, when_source, action, at)));
+    let permissions = alternatives(to, |operation| operation_and(operation, when_operation, at));
     (!principals.is_empty() && !permissions.is_empty()).then_some(rbac::Policy {
         permissions,
         principals,
@@ -92,171 +126,116 @@ fn alternatives<T, O>(listed: &[Vec<Clause<T>>], emit: impl Fn(&[Clause<T>]) -> 
     }
 }
 
-fn source_and(clauses: &[Clause<Source>], when: &[Clause<Source>], layer: Layer) -> rbac::Principal {
-    let asked = clauses.iter().chain(when).filter(|clause| can_ask(layer, &clause.any, Source::needs_http));
+fn source_and(
+    clauses: &[Clause<Source>],
+    when: &[Clause<Source>],
+    action: Action,
+    at: At<'_>,
+) -> rbac::Principal {
+    let asked = clauses.iter().chain(when).filter(|clause| can_ask(at, &clause.any, Source::needs_http));
     let ids = asked.map(|clause| {
-        let any = clause.any.iter().map(|test| principal(source(test))).collect();
-        let some = one_or(any, |ids| rbac::principal::Identifier::OrIds(rbac::principal::Set { ids }));
-        if clause.negated {
-            principal(rbac::principal::Identifier::NotId(Box::new(principal(some))))
-        } else {
-            principal(some)
+        let mut any: Vec<_> = clause.any.iter().map(|test| principal(test, at.layer)).collect();
+        let dialled = clause.any.iter().any(|test| matches!(test, Source::DestinationIp(_)));
+        // Where a name was dialled nothing is known of the address: a rule that refuses takes it for
+        // one that is meant, and a rule that admits for none that is.
+        if dialled && !action.admits() && !clause.negated {
+            any.push(not_id(dialled_an_address()));
+        }
+        let some = any_of(any);
+        match (clause.negated, dialled && action.admits()) {
+            (false, _) => some,
+            (true, false) => not_id(some),
+            (true, true) => all_of(vec![dialled_an_address(), not_id(some)]),
         }
     });
     let ids: Vec<_> = ids.collect();
-    principal(if ids.is_empty() {
-        rbac::principal::Identifier::Any(true)
-    } else {
-        one_or(ids, |ids| rbac::principal::Identifier::AndIds(rbac::principal::Set { ids }))
-    })
+    if ids.is_empty() { id(rbac::principal::Identifier::Any(true)) } else { all_of(ids) }
 }
 
 fn operation_and(
     clauses: &[Clause<Operation>],
     when: &[Clause<Operation>],
-    port: u16,
-    layer: Layer,
+    at: At<'_>,
 ) -> Option<rbac::Permission> {
     let mut rules = Vec::new();
-    for clause in
-        clauses.iter().chain(when).filter(|clause| can_ask(layer, &clause.any, Operation::needs_http))
+    for clause in clauses.iter().chain(when).filter(|clause| can_ask(at, &clause.any, Operation::needs_http))
     {
-        let mut any = Vec::new();
-        let mut holds = false;
-        for test in &clause.any {
-            match test {
-                Operation::Port(wanted) if port == ANY_PORT => any.push(permission(dialled(*wanted, layer))),
-                // The port is known here: a host name as authority has no port to look at later.
-                Operation::Port(wanted) => holds |= *wanted == port,
-                Operation::Host(_) | Operation::Method { .. } | Operation::Path(_) => {
-                    any.push(permission(operation(test)));
-                }
-            }
-        }
+        // The port is known here, but for pods that are dialled at any port.
+        let holds = clause.any.iter().any(|test| is_port(test, at));
+        let of_tunnel = clause.any.iter().filter_map(|test| Some(dialled(asked_port(test, at)?, at.layer)));
+        let any: Vec<_> = clause.any.iter().filter_map(permission).chain(of_tunnel).collect();
         match (holds, any.is_empty(), clause.negated) {
             (true, _, true) | (false, true, false) => return None,
             (true, _, false) | (false, true, true) => {}
             (false, false, negated) => {
                 let some =
                     one_or(any, |rules| rbac::permission::Rule::OrRules(rbac::permission::Set { rules }));
-                rules.push(permission(if negated {
-                    rbac::permission::Rule::NotRule(Box::new(permission(some)))
+                rules.push(rule(if negated {
+                    rbac::permission::Rule::NotRule(Box::new(rule(some)))
                 } else {
                     some
                 }));
             }
         }
     }
-    Some(permission(if rules.is_empty() {
+    Some(rule(if rules.is_empty() {
         rbac::permission::Rule::Any(true)
     } else {
         one_or(rules, |rules| rbac::permission::Rule::AndRules(rbac::permission::Set { rules }))
     }))
 }
 
-/// A denying rule asks a TCP connection what can be asked of it, and takes the rest as given.
-fn can_ask<T>(layer: Layer, tests: &[T], needs_http: fn(&T) -> bool) -> bool {
-    match layer {
+/// Whether it asks for the port that we are at. A name that no port of the service has may mean any.
+fn is_port(test: &Operation, at: At<'_>) -> bool {
+    match test {
+        Operation::PortNamed(name) if !at.names.contains_key(name) => true,
+        Operation::Port(_) | Operation::PortNamed(_) => {
+            at.port != ANY_PORT && named_port(test, at) == Some(at.port)
+        }
+        Operation::Host(_) | Operation::Method { .. } | Operation::Path(_) | Operation::ServerName(_) => {
+            false
+        }
+    }
+}
+
+/// The port that has to be asked for at run time.
+fn asked_port(test: &Operation, at: At<'_>) -> Option<u16> {
+    named_port(test, at).filter(|_| at.port == ANY_PORT)
+}
+
+fn named_port(test: &Operation, at: At<'_>) -> Option<u16> {
+    match test {
+        Operation::Port(port) => Some(*port),
+        Operation::PortNamed(name) => at.names.get(name).copied(),
+        Operation::Host(_) | Operation::Method { .. } | Operation::Path(_) | Operation::ServerName(_) => None,
+    }
+}
+
+/// A rule that refuses asks a TCP connection what can be asked of it, and takes the rest as given.
+fn can_ask<T>(at: At<'_>, tests: &[T], needs_http: fn(&T) -> bool) -> bool {
+    match at.layer {
         Layer::Http => true,
         Layer::Tcp => !tests.iter().any(needs_http),
     }
 }
 
-/// Whether it was that port, where only the tunnel tells.
-fn dialled(port: u16, layer: Layer) -> rbac::permission::Rule {
-    match layer {
-        // Of the connection inside, which has the address that the tunnel is for.
-        Layer::Http => rbac::permission::Rule::DestinationPort(u32::from(port)),
-        Layer::Tcp => rbac::permission::Rule::Header(dispatch::to_port(port)),
-    }
+fn any_of(ids: Vec<rbac::Principal>) -> rbac::Principal {
+    id(one_or(ids, |ids| rbac::principal::Identifier::OrIds(rbac::principal::Set { ids })))
 }
 
-fn source(test: &Source) -> rbac::principal::Identifier {
-    let identity = |pattern: &Pattern| {
-        let matched = matcher::filter_state_matcher::Matcher::StringMatch(string(pattern, false));
-        filter_state(PEER_PRINCIPAL, matched)
-    };
-    match test {
-        Source::Identity(pattern) => identity(pattern),
-        // Whoever binds a policy gives it its meaning in the mesh; without one it means what it says.
-        Source::Trusted(trusted) => identity(&trusted.pattern()),
-        // The connection's own peer is the internal listener, and X-Forwarded-For is the caller's
-        // word; the address that the tunnel came from is in filter state.
-        Source::Ip(block) => filter_state(
-            REMOTE_ADDRESS,
-            matcher::filter_state_matcher::Matcher::AddressMatch(matcher::AddressMatcher {
-                ranges: vec![range(*block)],
-                ..matcher::AddressMatcher::default()
-            }),
-        ),
-        Source::Header { name, value } => rbac::principal::Identifier::Header(header(name, value, false)),
-    }
+fn all_of(ids: Vec<rbac::Principal>) -> rbac::Principal {
+    id(one_or(ids, |ids| rbac::principal::Identifier::AndIds(rbac::principal::Set { ids })))
 }
 
-fn operation(test: &Operation) -> rbac::permission::Rule {
-    match test {
-        Operation::Host(pattern) => rbac::permission::Rule::Header(header(":authority", pattern, true)),
-        Operation::Method { value, any_case } => {
-            rbac::permission::Rule::Header(header(":method", value, *any_case))
-        }
-        Operation::Path(pattern) => rbac::permission::Rule::UrlPath(matcher::PathMatcher {
-            rule: Some(matcher::path_matcher::Rule::Path(string(pattern, false))),
-        }),
-        Operation::Port(port) => dialled(*port, Layer::Http),
-    }
+fn not_id(principal: rbac::Principal) -> rbac::Principal {
+    id(rbac::principal::Identifier::NotId(Box::new(principal)))
 }
 
-fn header(name: &str, value: &Pattern, ignore_case: bool) -> route::HeaderMatcher {
-    let specifier = match value {
-        Pattern::Present => route::header_matcher::HeaderMatchSpecifier::PresentMatch(true),
-        Pattern::Exact(_) | Pattern::Prefix(_) | Pattern::Suffix(_) | Pattern::Regex(_) => {
-            route::header_matcher::HeaderMatchSpecifier::StringMatch(string(value, ignore_case))
-        }
-    };
-    route::HeaderMatcher {
-        name: name.to_owned(),
-        header_match_specifier: Some(specifier),
-        ..route::HeaderMatcher::default()
-    }
-}
-
-/// A pattern as Envoy matches strings.
-pub(crate) fn string(pattern: &Pattern, ignore_case: bool) -> matcher::StringMatcher {
-    use matcher::string_matcher::MatchPattern;
-    let (match_pattern, ignore_case) = match pattern.clone() {
-        Pattern::Exact(text) => (MatchPattern::Exact(text), ignore_case),
-        Pattern::Prefix(text) => (MatchPattern::Prefix(text), ignore_case),
-        Pattern::Suffix(text) => (MatchPattern::Suffix(text), ignore_case),
-        // Envoy refuses `ignore_case` with an expression.
-        Pattern::Present => (MatchPattern::SafeRegex(regex(".+".to_owned())), false),
-        Pattern::Regex(text) => (MatchPattern::SafeRegex(regex(text)), false),
-    };
-    matcher::StringMatcher { ignore_case, match_pattern: Some(match_pattern) }
-}
-
-fn regex(regex: String) -> matcher::RegexMatcher {
-    matcher::RegexMatcher { regex, ..matcher::RegexMatcher::default() }
-}
-
-fn range(block: IpBlock) -> envoy::xds_core::CidrRange {
-    envoy::xds_core::CidrRange {
-        address_prefix: block.address.to_string(),
-        prefix_len: Some(envoy::UInt32Value { value: u32::from(block.prefix) }),
-    }
-}
-
-fn filter_state(key: &str, matcher: matcher::filter_state_matcher::Matcher) -> rbac::principal::Identifier {
-    rbac::principal::Identifier::FilterState(matcher::FilterStateMatcher {
-        key: key.to_owned(),
-        matcher: Some(matcher),
-    })
-}
-
-fn principal(identifier: rbac::principal::Identifier) -> rbac::Principal {
+const fn id(identifier: rbac::principal::Identifier) -> rbac::Principal {
     rbac::Principal { identifier: Some(identifier) }
 }
 
-fn permission(rule: rbac::permission::Rule) -> rbac::Permission {
+const fn rule(rule: rbac::permission::Rule) -> rbac::Permission {
     rbac::Permission { rule: Some(rule) }
 }
 

@@ -9,13 +9,16 @@ use proto::{Kind, Name, mesh_api};
 use serde_json::Value;
 
 use super::{
-    Action, Authorization, Clause, Judgement, Rule, Source, Target, custom,
-    source::{OPERATIONS, Place, Read, SOURCE_KEYS, SOURCES, bounded, header_name, port},
+    Action, Authorization, Clause, Judgement, Operation, Rule, Source, Target, custom,
+    source::{
+        OPERATION_KEYS, OPERATIONS, Place, Read, SOURCE_KEYS, SOURCES, header, header_name, metadata,
+        metadata_key,
+    },
 };
 use crate::{
     fields::{Fields, Problems, kind},
-    mesh::{labels, name::Key, pattern::Pattern},
-    problem::FieldPath,
+    mesh::{labels, name::Key},
+    problem::{FieldPath, Problem, Reason},
 };
 
 /// Reads a policy. There is always one to enforce: at worst it denies everything to its targets.
@@ -26,27 +29,26 @@ pub(crate) fn lower(object: &mesh_api::AuthorizationPolicy) -> Authorization {
     spec.only(&["selector", "targetRef", "targetRefs", "action", "provider", "rules"], &mut problems);
     let targets = lower_targets(&spec, &namespace, &mut problems);
     let reading = lower_action(&spec, &mut problems);
-    let enforced = !is_dry_run(object, &mut problems);
-    let rules = match reading {
+    let dry_run = is_dry_run(object, reading, &mut problems);
+    let (action, mut rules) = match reading {
         Reading::Rules(action) => {
-            let place = Place { namespace: &namespace, any_case: false };
-            lower_rules(&spec, action, place, &mut problems)
+            let place = Place { namespace: &namespace, refuses: false };
+            (action, lower_rules(&spec, action, place, &mut problems))
         }
         // One rule without conditions matches everything.
-        Reading::DenyEverything => vec![Rule::default()],
-        Reading::NoVerdict => Vec::new(),
-    };
-    let action = match reading {
-        Reading::Rules(action) => enforced.then_some(action),
-        Reading::DenyEverything => Some(Action::Deny),
-        Reading::NoVerdict => None,
+        Reading::DenyEverything => (Action::Deny, vec![Rule::default()]),
     };
     let asks = custom::lower(&spec, &mut problems);
+    if dry_run && asks.is_some() {
+        let at = FieldPath::new("metadata").field("annotations").field(labels::DRY_RUN);
+        problems.invalid(&at, "nobody is asked on trial, so the policy does nothing");
+        rules.clear();
+    }
     Authorization {
         generation: object.metadata.generation,
         targets,
         targeted: spec.get("targetRefs").is_some() || spec.get("targetRef").is_some(),
-        judgement: Arc::new(Judgement { action, rules, asks }),
+        judgement: Arc::new(Judgement { action, dry_run, rules, asks }),
         problems: problems.0,
     }
 }
@@ -56,7 +58,6 @@ pub(crate) fn lower(object: &mesh_api::AuthorizationPolicy) -> Authorization {
 enum Reading {
     Rules(Action),
     DenyEverything,
-    NoVerdict,
 }
 
 fn lower_action(spec: &Fields<'_>, problems: &mut Problems) -> Reading {
@@ -66,13 +67,7 @@ fn lower_action(spec: &Fields<'_>, problems: &mut Problems) -> Reading {
         Some("ALLOW") => Reading::Rules(Action::Allow),
         // What a provider is asked about is denied where nobody can be asked.
         Some("DENY" | "CUSTOM") => Reading::Rules(Action::Deny),
-        Some("AUDIT") => {
-            problems.unsupported(
-                &at,
-                "AUDIT is not supported yet; it never changes a verdict, so nothing is denied for it",
-            );
-            Reading::NoVerdict
-        }
+        Some("AUDIT") => Reading::Rules(Action::Audit),
         Some(other) => {
             problems.invalid(
                 &at,
@@ -88,14 +83,25 @@ fn lower_action(spec: &Fields<'_>, problems: &mut Problems) -> Reading {
 }
 
 /// As Go's ParseBool; what it cannot read is enforced.
-fn is_dry_run(object: &mesh_api::AuthorizationPolicy, problems: &mut Problems) -> bool {
+fn is_dry_run(object: &mesh_api::AuthorizationPolicy, reading: Reading, problems: &mut Problems) -> bool {
     let Some(text) = labels::annotation(&object.metadata, labels::DRY_RUN) else { return false };
-    let dry_run = matches!(text, "1" | "t" | "T" | "true" | "TRUE" | "True");
-    if dry_run {
-        let at = FieldPath::new("metadata").field("annotations").field(labels::DRY_RUN);
-        problems.unsupported(&at, "dry run is not reported yet; the policy is not enforced");
+    let at = FieldPath::new("metadata").field("annotations").field(labels::DRY_RUN);
+    match (text, reading) {
+        ("0" | "f" | "F" | "false" | "FALSE" | "False", _) => false,
+        ("1" | "t" | "T" | "true" | "TRUE" | "True", Reading::Rules(Action::Allow | Action::Deny)) => true,
+        ("1" | "t" | "T" | "true" | "TRUE" | "True", Reading::Rules(Action::Audit)) => {
+            problems.invalid(&at, "an audit changes no verdict, so there is nothing to try; it audits");
+            false
+        }
+        ("1" | "t" | "T" | "true" | "TRUE" | "True", Reading::DenyEverything) => {
+            problems.invalid(&at, "nothing to try without an action; everything is denied");
+            false
+        }
+        (other, _) => {
+            problems.invalid(&at, format!("{other:?} is not true or false, so the policy is enforced"));
+            false
+        }
     }
-    dry_run
 }
 
 fn lower_targets(spec: &Fields<'_>, namespace: &Name, problems: &mut Problems) -> Vec<Target> {
@@ -165,7 +171,7 @@ fn lower_rules(
         // `rules` is not a list at all.
         return match action {
             Action::Allow => Vec::new(),
-            Action::Deny => vec![Rule::default()],
+            Action::Deny | Action::Audit => vec![Rule::default()],
         };
     }
     let mut rules = Vec::new();
@@ -175,7 +181,7 @@ fn lower_rules(
         let broken = problems.0.len() > before;
         match action {
             Action::Allow if broken => {}
-            Action::Allow | Action::Deny => rules.push(rule),
+            Action::Allow | Action::Deny | Action::Audit => rules.push(rule),
         }
     }
     rules
@@ -205,13 +211,13 @@ fn lower_rule(
         rule.to.push(lower_clauses(&operation, &OPERATIONS, action, place, problems));
     }
     for (value, at) in fields.list("when", problems).unwrap_or_default() {
-        lower_condition(&Fields::read(Some(value), at, problems), place, &mut rule, problems);
+        lower_condition(&Fields::read(Some(value), at, problems), action, place, &mut rule, problems);
     }
     rule
 }
 
 /// The fields of a source or an operation: each is a clause, each has a `not` form.
-fn lower_clauses<T>(
+fn lower_clauses<T: Test>(
     fields: &Fields<'_>,
     known: &[(&str, Read<T>)],
     action: Action,
@@ -227,8 +233,8 @@ fn lower_clauses<T>(
             continue;
         };
         let negated = positive.is_none();
-        place.any_case = (action == Action::Deny) != negated;
-        clauses.extend(lower_clause(fields, name, negated, *read, place, problems));
+        place.refuses = action.admits() == negated;
+        clauses.extend(lower_clause(fields, name, negated, read, place, problems));
     }
     clauses
 }
@@ -241,33 +247,71 @@ fn negated_name(field: &str) -> String {
         .map_or_else(String::new, |first| format!("not{}{}", first.to_ascii_uppercase(), letters.as_str()))
 }
 
+/// A value of a rule.
+trait Test {
+    /// What there is to say of it although it could be read.
+    fn remark(&self) -> Option<String>;
+}
+
+impl Test for Source {
+    fn remark(&self) -> Option<String> {
+        None
+    }
+}
+
+impl Test for Operation {
+    fn remark(&self) -> Option<String> {
+        if let Self::PortNamed(name) = self {
+            return Some(format!(
+                "{name:?} is no number; refused is the port of that name, and every port if none has it"
+            ));
+        }
+        None
+    }
+}
+
 /// `None` where a value cannot be read: to leave the condition out is to let it hold, which is what
 /// a rule that denies must do, and a rule that allows is dropped for the problem anyway.
-fn lower_clause<T>(
+fn lower_clause<T: Test>(
     fields: &Fields<'_>,
     name: &str,
     negated: bool,
-    read: Read<T>,
+    read: impl Fn(&Place<'_>, &str) -> Result<T, String>,
     place: &Place<'_>,
     problems: &mut Problems,
 ) -> Option<Clause<T>> {
     let before = problems.0.len();
+    let items = fields.list(name, problems)?;
+    let mut unread = problems.0.len() > before;
     let mut any = Vec::new();
-    for (value, at) in fields.list(name, problems)? {
-        match value
-            .as_str()
-            .ok_or_else(|| format!("expected a string, not {}", kind(value)))
-            .and_then(|text| read(place, text))
-        {
-            Ok(test) => any.push(test),
-            Err(message) => problems.invalid(&at, message),
+    for (value, at) in items {
+        let written = value.as_str().ok_or_else(|| format!("expected a string, not {}", kind(value)));
+        match written.and_then(|text| read(place, text)) {
+            Ok(test) => {
+                problems.0.extend(test.remark().map(|message| Problem {
+                    at,
+                    reason: Reason::Invalid,
+                    message,
+                }));
+                any.push(test);
+            }
+            Err(message) => {
+                problems.invalid(&at, message);
+                unread = true;
+            }
         }
     }
     // An empty list is a field that was not set.
-    (problems.0.len() == before && !any.is_empty()).then_some(Clause { any, negated })
+    (!unread && !any.is_empty()).then_some(Clause { at: fields.at.field(name), any, negated })
 }
 
-fn lower_condition(fields: &Fields<'_>, place: &Place<'_>, rule: &mut Rule, problems: &mut Problems) {
+fn lower_condition(
+    fields: &Fields<'_>,
+    action: Action,
+    place: &mut Place<'_>,
+    rule: &mut Rule,
+    problems: &mut Problems,
+) {
     fields.only(&["key", "values", "notValues"], problems);
     let key = fields.string("key", problems).unwrap_or_default();
     let at = fields.at.field("key");
@@ -276,48 +320,32 @@ fn lower_condition(fields: &Fields<'_>, place: &Place<'_>, rule: &mut Rule, prob
         return;
     }
     let forms = [("values", false), ("notValues", true)];
-    if let Some(header) = header_name(key) {
-        match header {
-            Ok(header) => rule.when_source.extend(
-                forms
-                    .into_iter()
-                    .filter_map(|(name, negated)| lower_header(fields, name, negated, &header, problems)),
-            ),
+    let source = |place: &mut Place<'_>, rule: &mut Rule, problems: &mut Problems, read: &ReadSource<'_>| {
+        for (name, negated) in forms {
+            place.refuses = action.admits() == negated;
+            rule.when_source.extend(lower_clause(fields, name, negated, read, place, problems));
+        }
+    };
+    if let Some(name) = header_name(key) {
+        match name {
+            Ok(name) => source(place, rule, problems, &|place, text| header(place, &name, text)),
+            Err(message) => problems.invalid(&at, message),
+        }
+    } else if let Some(named) = metadata_key(key) {
+        match named {
+            Ok((filter, key)) => source(place, rule, problems, &|_, text| metadata(filter, key, text)),
             Err(message) => problems.invalid(&at, message),
         }
     } else if let Some((_, read)) = SOURCE_KEYS.iter().find(|(known, _)| *known == key) {
-        let clauses = forms
-            .into_iter()
-            .filter_map(|(name, negated)| lower_clause(fields, name, negated, *read, place, problems));
-        rule.when_source.extend(clauses);
-    } else if key == "destination.port" {
-        let clauses = forms
-            .into_iter()
-            .filter_map(|(name, negated)| lower_clause(fields, name, negated, port, place, problems));
-        rule.when_operation.extend(clauses);
+        source(place, rule, problems, read);
+    } else if let Some((_, read)) = OPERATION_KEYS.iter().find(|(known, _)| *known == key) {
+        for (name, negated) in forms {
+            place.refuses = action.admits() == negated;
+            rule.when_operation.extend(lower_clause(fields, name, negated, read, place, problems));
+        }
     } else {
         problems.unsupported(&at, format!("condition {key:?} is not supported yet or does not exist"));
     }
 }
 
-fn lower_header(
-    fields: &Fields<'_>,
-    name: &str,
-    negated: bool,
-    header: &str,
-    problems: &mut Problems,
-) -> Option<Clause<Source>> {
-    let before = problems.0.len();
-    let mut any = Vec::new();
-    for (value, at) in fields.list(name, problems)? {
-        match value
-            .as_str()
-            .ok_or_else(|| "expected a string".to_owned())
-            .and_then(|text| bounded(text).map(|()| text))
-        {
-            Ok(text) => any.push(Source::Header { name: header.to_owned(), value: Pattern::of_istio(text) }),
-            Err(message) => problems.invalid(&at, message),
-        }
-    }
-    (problems.0.len() == before && !any.is_empty()).then_some(Clause { any, negated })
-}
+type ReadSource<'r> = dyn Fn(&Place<'_>, &str) -> Result<Source, String> + 'r;

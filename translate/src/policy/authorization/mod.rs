@@ -6,6 +6,7 @@
 pub(crate) mod custom;
 mod emit;
 mod lower;
+mod matcher;
 mod source;
 mod trust;
 
@@ -13,14 +14,15 @@ use std::{net::IpAddr, sync::Arc};
 
 use proto::Name;
 
-pub(crate) use emit::{Layer, Verdicts, emit, string};
+pub(crate) use emit::{AUDIT, At, DRY_RUN_ALLOW, DRY_RUN_DENY, Layer, Verdicts, emit};
 pub(crate) use lower::lower;
+pub(crate) use matcher::string;
 pub(crate) use trust::Trusted;
 
 use crate::{
     derive::Row,
     mesh::{name::Key, pattern::Pattern},
-    problem::Problem,
+    problem::{FieldPath, Problem},
 };
 
 /// A policy, lowered: what cannot be expressed has already failed closed.
@@ -39,8 +41,9 @@ pub(crate) struct Authorization {
 /// same rules is no new resource.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Judgement {
-    /// `None` for a policy that has no say in the verdict (AUDIT, dry run).
-    pub(crate) action: Option<Action>,
+    pub(crate) action: Action,
+    /// What it would do is reported, and nothing is done.
+    pub(crate) dry_run: bool,
     pub(crate) rules: Vec<Rule>,
     /// CUSTOM: the extension provider that decides about what the rules match. It is denied where the
     /// provider cannot be asked, so that the rules are read as those of one who denies.
@@ -52,6 +55,8 @@ pub(crate) struct Judgement {
 pub(crate) enum Action {
     Allow,
     Deny,
+    /// It is logged that the rule matched, and by nothing else does anyone notice.
+    Audit,
 }
 
 /// What a policy governs.
@@ -84,6 +89,8 @@ pub(crate) struct Rule {
 /// One field of a rule: some of its values match, or, negated, none does.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Clause<T> {
+    /// The field that says so, as in `spec.rules[0].from[0].source.principals`.
+    pub(crate) at: FieldPath,
     pub(crate) any: Vec<T>,
     pub(crate) negated: bool,
 }
@@ -97,8 +104,23 @@ pub(crate) enum Source {
     Trusted(Trusted),
     /// The address that the tunnel comes from: the caller's pod.
     Ip(IpBlock),
+    /// The address that the request comes from: the last in its `X-Forwarded-For`, which is the
+    /// caller's word, else that of the tunnel.
+    RemoteIp(IpBlock),
+    /// The address that was dialled: the service's, or a pod's own.
+    DestinationIp(IpBlock),
     /// A request header. The name is lower case.
-    Header { name: String, value: Pattern },
+    Header { name: String, value: Pattern, any_case: bool },
+    /// What a filter before us said of the request.
+    Metadata { filter: String, key: String, value: Value },
+}
+
+/// How a value of metadata is compared.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Value {
+    Text(Pattern),
+    /// A list with some item that is like that.
+    ListWith(Pattern),
 }
 
 /// A test of what a request asks for.
@@ -115,6 +137,11 @@ pub(crate) enum Operation {
     /// The port that was dialled. Decided for each port when emitting; at run time only where any
     /// port may be dialled.
     Port(u16),
+    /// The port of that name, in a rule that refuses: Istio knows numbers only, but what refuses must
+    /// not refuse less for a value that it cannot read.
+    PortNamed(Name),
+    /// The server name of the TLS connection inside the tunnel; HTTP ports have none.
+    ServerName(Pattern),
 }
 
 /// A block of addresses.
@@ -129,34 +156,76 @@ impl Source {
     pub(crate) const fn needs_http(&self) -> bool {
         match self {
             Self::Header { .. } => true,
-            Self::Identity(_) | Self::Trusted(_) | Self::Ip(_) => false,
+            Self::Identity(_)
+            | Self::Trusted(_)
+            | Self::Ip(_)
+            | Self::RemoteIp(_)
+            | Self::DestinationIp(_)
+            | Self::Metadata { .. } => false,
         }
     }
 }
 
 impl Operation {
-    /// Whether only an HTTP request can be asked this.
+    /// Whether it cannot be asked of a tunnel, before a byte of it flows.
     pub(crate) const fn needs_http(&self) -> bool {
         match self {
-            Self::Host(_) | Self::Method { .. } | Self::Path(_) => true,
-            Self::Port(_) => false,
+            Self::Host(_) | Self::Method { .. } | Self::Path(_) | Self::ServerName(_) => true,
+            Self::Port(_) | Self::PortNamed(_) => false,
+        }
+    }
+}
+
+impl Action {
+    /// Whether what a rule matches is let through for it: such a rule has to match less where it is in
+    /// doubt, and any other more.
+    pub(crate) const fn admits(self) -> bool {
+        match self {
+            Self::Allow => true,
+            Self::Deny | Self::Audit => false,
         }
     }
 }
 
 impl Rule {
-    /// Whether some part of it can only be asked of an HTTP request.
+    /// Whether some part of it cannot be asked of a tunnel.
     pub(crate) fn needs_http(&self) -> bool {
-        let sources = self.from.iter().flatten().chain(&self.when_source).flat_map(|clause| &clause.any);
+        self.inside_only().next().is_some()
+    }
+
+    /// The fields that cannot be asked of a tunnel.
+    pub(crate) fn inside_only(&self) -> impl Iterator<Item = &FieldPath> {
+        let sources = self.from.iter().flatten().chain(&self.when_source);
+        let sources = sources.filter(|clause| clause.any.iter().any(Source::needs_http));
+        let operations = self.to.iter().flatten().chain(&self.when_operation);
+        let operations = operations.filter(|clause| clause.any.iter().any(Operation::needs_http));
+        sources.map(|clause| &clause.at).chain(operations.map(|clause| &clause.at))
+    }
+
+    /// Whether it asks for a port by its name.
+    fn names_ports(&self) -> bool {
         let operations = self.to.iter().flatten().chain(&self.when_operation).flat_map(|clause| &clause.any);
-        sources.into_iter().any(Source::needs_http) || operations.into_iter().any(Operation::needs_http)
+        operations.into_iter().any(|test| matches!(test, Operation::PortNamed(_)))
     }
 }
 
 impl Judgement {
-    /// Whether it means something else for a TCP connection than for an HTTP request.
+    /// Whether it has a say in the verdict.
+    pub(crate) const fn decides(&self) -> bool {
+        match self.action {
+            Action::Allow | Action::Deny => !self.dry_run,
+            Action::Audit => false,
+        }
+    }
+
+    /// Whether it decides otherwise about a TCP connection than about an HTTP request.
     pub(crate) fn needs_http(&self) -> bool {
-        self.action.is_some() && self.rules.iter().any(Rule::needs_http)
+        self.decides() && self.rules.iter().any(Rule::needs_http)
+    }
+
+    /// Whether it asks for a port by its name.
+    pub(crate) fn names_ports(&self) -> bool {
+        self.rules.iter().any(Rule::names_ports)
     }
 }
 

@@ -4,28 +4,30 @@ use std::net::IpAddr;
 
 use proto::Name;
 
-use super::{IpBlock, Operation, Source, Trusted};
+use super::{IpBlock, Operation, Source, Trusted, Value};
 use crate::mesh::pattern::{LONGEST_REGEX, Pattern, quote};
 
 /// What a value needs to be understood.
 pub(super) struct Place<'p> {
     /// The policy's own namespace, which a bare service account is in.
     pub(super) namespace: &'p Name,
-    /// Match methods in any case: the codec lets `post` through on HTTP/2, and a rule that denies
-    /// `POST` must not be escaped that way.
-    pub(super) any_case: bool,
+    /// Whether a request that is like the value is the worse off for it. Where such a value is in
+    /// doubt it has to stand for more: the codec lets the method `post` through on HTTP/2, and a rule
+    /// that denies `POST` must not be escaped that way.
+    pub(super) refuses: bool,
 }
 
 /// How the values of one field are read: an error is the message of a problem.
 pub(super) type Read<T> = fn(&Place<'_>, &str) -> Result<T, String>;
 
 /// The fields of `source`, without their `not` forms.
-pub(super) const SOURCES: [(&str, Read<Source>); 5] = [
+pub(super) const SOURCES: [(&str, Read<Source>); 6] = [
     ("principals", principal),
     ("serviceAccounts", service_account),
     ("trustDomains", trust_domain),
     ("namespaces", namespace),
     ("ipBlocks", ip_block),
+    ("remoteIpBlocks", remote_ip_block),
 ];
 
 /// The fields of `operation`, without their `not` forms.
@@ -33,13 +35,20 @@ pub(super) const OPERATIONS: [(&str, Read<Operation>); 4] =
     [("hosts", host), ("methods", method), ("paths", path), ("ports", port)];
 
 /// The keys of `when` that speak of the source.
-pub(super) const SOURCE_KEYS: [(&str, Read<Source>); 5] = [
+pub(super) const SOURCE_KEYS: [(&str, Read<Source>); 7] = [
     ("source.principal", principal),
     ("source.serviceAccount", service_account),
     ("source.trustDomain", trust_domain),
     ("source.namespace", namespace),
     ("source.ip", ip_block),
+    ("remote.ip", remote_ip_block),
+    // What was dialled comes with the tunnel, as its source does.
+    ("destination.ip", destination_ip_block),
 ];
+
+/// The keys of `when` that speak of the operation.
+pub(super) const OPERATION_KEYS: [(&str, Read<Operation>); 2] =
+    [("destination.port", port), ("connection.sni", server_name)];
 
 /// `principals`: `TRUST_DOMAIN/ns/NAMESPACE/sa/ACCOUNT`, with a star at one end.
 fn principal(_: &Place<'_>, text: &str) -> Result<Source, String> {
@@ -82,6 +91,20 @@ fn trust_domain(_: &Place<'_>, text: &str) -> Result<Source, String> {
 
 /// `ipBlocks`: an address or a CIDR block.
 fn ip_block(_: &Place<'_>, text: &str) -> Result<Source, String> {
+    block(text).map(Source::Ip)
+}
+
+/// `remoteIpBlocks`: the same, of the client that the request says it comes from.
+fn remote_ip_block(_: &Place<'_>, text: &str) -> Result<Source, String> {
+    block(text).map(Source::RemoteIp)
+}
+
+/// `destination.ip`: the same, of what was dialled.
+fn destination_ip_block(_: &Place<'_>, text: &str) -> Result<Source, String> {
+    block(text).map(Source::DestinationIp)
+}
+
+fn block(text: &str) -> Result<IpBlock, String> {
     let (address, prefix) =
         text.split_once('/').map_or((text, None), |(address, prefix)| (address, Some(prefix)));
     let wrong = || format!("{text:?} is not an IP address or CIDR block");
@@ -93,7 +116,7 @@ fn ip_block(_: &Place<'_>, text: &str) -> Result<Source, String> {
         Some(digits) if digits.starts_with(['0', '+']) && digits != "0" => return Err(wrong()),
         Some(digits) => digits.parse().ok().filter(|prefix| *prefix <= most).ok_or_else(wrong)?,
     };
-    Ok(Source::Ip(IpBlock { address, prefix }))
+    Ok(IpBlock { address, prefix })
 }
 
 /// `request.headers[NAME]`, from the key of a condition.
@@ -107,6 +130,37 @@ pub(super) fn header_name(key: &str) -> Option<Result<String, String>> {
     Some(Ok(name.to_ascii_lowercase()))
 }
 
+/// A value of that header.
+pub(super) fn header(place: &Place<'_>, name: &str, text: &str) -> Result<Source, String> {
+    bounded(text)?;
+    let any_case = place.refuses && name == ":method";
+    Ok(Source::Header { name: name.to_owned(), value: Pattern::of_istio(text), any_case })
+}
+
+/// `experimental.envoy.filters.FILTER[KEY]`, from the key of a condition: the name under which a
+/// filter says something, and what.
+pub(super) fn metadata_key(key: &str) -> Option<Result<(&str, &str), String>> {
+    let named = key.strip_prefix("experimental.").filter(|rest| rest.starts_with("envoy.filters."))?;
+    let split = named.split_once('[').and_then(|(filter, rest)| Some((filter, rest.strip_suffix(']')?)));
+    Some(match split {
+        Some((filter, key)) if !key.is_empty() && filter != "envoy.filters." => {
+            bounded(named).map(|()| (filter, key))
+        }
+        Some(_) | None => Err(format!("{key:?} is not experimental.envoy.filters.FILTER[KEY]")),
+    })
+}
+
+/// A value of that metadata; in brackets, an item of a list.
+pub(super) fn metadata(filter: &str, key: &str, text: &str) -> Result<Source, String> {
+    bounded(text)?;
+    let item = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).filter(|item| !item.is_empty());
+    let value = item.map_or_else(
+        || Value::Text(Pattern::of_istio(text)),
+        |item| Value::ListWith(Pattern::of_istio(item)),
+    );
+    Ok(Source::Metadata { filter: filter.to_owned(), key: key.to_owned(), value })
+}
+
 fn host(_: &Place<'_>, text: &str) -> Result<Operation, String> {
     bounded(text)?;
     Ok(Operation::Host(Pattern::of_istio(text)))
@@ -114,13 +168,30 @@ fn host(_: &Place<'_>, text: &str) -> Result<Operation, String> {
 
 fn method(place: &Place<'_>, text: &str) -> Result<Operation, String> {
     bounded(text)?;
-    Ok(Operation::Method { value: Pattern::of_istio(text), any_case: place.any_case })
+    Ok(Operation::Method { value: Pattern::of_istio(text), any_case: place.refuses })
 }
 
-pub(super) fn port(_: &Place<'_>, text: &str) -> Result<Operation, String> {
+fn port(place: &Place<'_>, text: &str) -> Result<Operation, String> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    // As many zeros in front as anyone likes.
     let number = digits.then(|| text.parse().ok()).flatten();
-    number.map(Operation::Port).ok_or_else(|| format!("{text:?} is not a port, 0 to 65535"))
+    let named = || (place.refuses && is_port_name(text)).then(|| Operation::PortNamed(text.into()));
+    number.map(Operation::Port).or_else(named).ok_or_else(|| format!("{text:?} is not a port, 0 to 65535"))
+}
+
+/// As Kubernetes has it: small letters, digits and dashes, and a letter among them.
+fn is_port_name(text: &str) -> bool {
+    text.len() <= 63
+        && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+        && text.bytes().any(|byte| byte.is_ascii_lowercase())
+        && !text.starts_with('-')
+        && !text.ends_with('-')
+}
+
+/// `connection.sni`: what a TLS client asks for in its first message.
+fn server_name(_: &Place<'_>, text: &str) -> Result<Operation, String> {
+    bounded(text)?;
+    Ok(Operation::ServerName(Pattern::of_istio(text)))
 }
 
 /// `paths`: Istio's grammar, or a template with `{*}` and `{**}`.
@@ -134,9 +205,11 @@ fn path(_: &Place<'_>, text: &str) -> Result<Operation, String> {
 fn template(text: &str) -> Result<Operation, String> {
     let mut regex = String::new();
     let mut rest_taken = false;
-    let trimmed = text.trim_matches('/');
-    for (index, segment) in trimmed.split('/').enumerate() {
-        regex.push_str(if index > 0 || text.starts_with('/') { "/" } else { "" });
+    let inner = text.trim_matches('/');
+    let (front, back) = text.split_at(text.len() - text.trim_start_matches('/').len());
+    regex.push_str(front);
+    for (index, segment) in inner.split('/').enumerate() {
+        regex.push_str(if index > 0 { "/" } else { "" });
         match segment {
             "{*}" | "{**}" if rest_taken => return Err("nothing with braces may follow {**}".to_owned()),
             "{*}" => regex.push_str("[^/]+"),
@@ -144,16 +217,38 @@ fn template(text: &str) -> Result<Operation, String> {
                 rest_taken = true;
                 regex.push_str(".*");
             }
-            literal if literal.contains(['{', '}']) || literal.is_empty() => {
-                return Err("a segment of a template is {*}, {**} or plain text".to_owned());
+            literal if !literal.is_empty() && literal.bytes().all(is_path_byte) => {
+                regex.push_str(&quote(literal));
             }
-            literal => regex.push_str(&quote(literal)),
+            _ => return Err("a segment of a template is {*}, {**} or plain text".to_owned()),
         }
     }
-    if text.len() > 1 && text.ends_with('/') {
-        regex.push('/');
-    }
+    regex.push_str(&back[inner.len()..]);
     Ok(Operation::Path(Pattern::Regex(regex)))
+}
+
+/// What a segment of a path may hold as it is.
+const fn is_path_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
+        || matches!(
+            byte,
+            b'-' | b'.'
+                | b'_'
+                | b'~'
+                | b'%'
+                | b'!'
+                | b'$'
+                | b'&'
+                | b'\''
+                | b'('
+                | b')'
+                | b'+'
+                | b','
+                | b';'
+                | b':'
+                | b'@'
+                | b'='
+        )
 }
 
 /// Every text that may reach an expression is bounded, and an empty one is a mistake.

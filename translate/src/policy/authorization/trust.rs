@@ -101,9 +101,15 @@ impl Judgement {
 fn trusting(clauses: &[Clause<Source>], trust: &Trust) -> Vec<Clause<Source>> {
     let meant = |test: &Source| match test {
         Source::Trusted(text) => text.patterns(trust).into_iter().map(Source::Identity).collect(),
-        Source::Identity(_) | Source::Ip(_) | Source::Header { .. } => vec![test.clone()],
+        Source::Identity(_)
+        | Source::Ip(_)
+        | Source::RemoteIp(_)
+        | Source::DestinationIp(_)
+        | Source::Header { .. }
+        | Source::Metadata { .. } => vec![test.clone()],
     };
     let clause = |clause: &Clause<Source>| Clause {
+        at: clause.at.clone(),
         any: clause.any.iter().flat_map(meant).collect(),
         negated: clause.negated,
     };
