@@ -214,6 +214,75 @@ spec:
     })
 }
 
+/// A route of the namespace `other`, for its own callers.
+const CONSUMER: &str = r#"
+apiVersion: v1
+kind: Namespace
+metadata: {name: other}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: TLSRoute
+metadata: {name: mine, namespace: other}
+spec:
+  parentRefs: [{group: "", kind: Service, name: named, namespace: mesh}]
+  hostnames: ["*.www.example.com", www.example.com]
+  rules: [{backendRefs: [{name: two, namespace: mesh, port: 443}]}]
+---
+apiVersion: gateway.networking.k8s.io/v1beta1
+kind: ReferenceGrant
+metadata: {name: other, namespace: mesh}
+spec: {from: [{group: gateway.networking.k8s.io, kind: TLSRoute, namespace: other}], to: [{group: "", kind: Service}]}
+"#;
+
+#[test]
+fn a_consumers_names_are_for_its_own_callers_and_stand_alone() -> Result<()> {
+    lab::test(&setup().file("consumer.yaml", CONSUMER), async |lab| {
+        let (curl, mine) = (lab.client("default", "curl")?, lab.client("other", "curl")?);
+        for _ in 0..3 {
+            assert_eq!(ask(&curl, Some("www.example.com")).await?, "one");
+            assert_eq!(ask(&mine, Some("www.example.com")).await?, "two");
+            assert_eq!(ask(&mine, Some("deep.www.example.com")).await?, "two");
+        }
+        assert_eq!(ask(&curl, Some("api.example.com")).await?, "two");
+        ensure!(ask(&mine, Some("api.example.com")).await.is_err(), "the producer's names are not for it");
+        Ok(())
+    })
+}
+
+/// An entry whose backend is whatever was dialled: the pod `one`, at a port of its own.
+const PASSED: &str = r"
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: passed, namespace: mesh}
+spec:
+  hosts: [passed.example.com]
+  addresses: [127.10.0.11]
+  ports: [{number: 443, name: tls, protocol: TLS, targetPort: 8443}]
+  resolution: NONE
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: TLSRoute
+metadata: {name: passed, namespace: mesh}
+spec:
+  parentRefs: [{group: networking.istio.io, kind: ServiceEntry, name: passed}]
+  hostnames: [passed.example.com]
+  rules: [{backendRefs: [{group: networking.istio.io, kind: Hostname, name: passed.example.com, port: 443}]}]
+";
+
+#[test]
+fn what_was_dialled_is_known_behind_the_name() -> Result<()> {
+    lab::test(&setup().file("passed.yaml", PASSED), async |lab| {
+        let connection = lab.client("default", "curl")?.connection("mesh/waypoint").await?;
+        let address = std::net::SocketAddr::from((lab.loopback.address(11), 443)).to_string();
+        let (tunnel, _) = connection.tunnel(&address, &http::HeaderMap::new()).await?;
+        let (_, (server, _)) = timeout(ANSWER, tls::connect(tunnel, Some("passed.example.com"))).await??;
+        assert_eq!(server, "one");
+        let (tunnel, _) = connection.tunnel(&address, &http::HeaderMap::new()).await?;
+        ensure!(timeout(ANSWER, tls::connect(tunnel, Some("www.example.com"))).await?.is_err());
+        Ok(())
+    })
+}
+
 #[test]
 fn weights_share_out_the_connections_of_a_name_and_a_missing_backend_fails_its_share() -> Result<()> {
     let third = "[{name: one, port: 443, weight: 1}, {name: two, port: 443, weight: 1}, {name: missing, port: 443, weight: 1}, {name: speaker, port: 25, weight: 0}]";

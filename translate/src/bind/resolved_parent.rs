@@ -187,16 +187,6 @@ fn to_service(
         return no_match(Some(field), format!("{of} {object} has no such port"));
     }
     let of_connections = takes_connections(key.kind);
-    if key.kind == Kind::TLSRoute && key.namespace != service.namespace {
-        return Err(Problem {
-            at: parent.at.field("namespace"),
-            reason: Reason::UnsupportedValue,
-            message: format!(
-                "a TLSRoute has to be in the namespace of its {of}, {:?}: names lead to the same place whoever asks; use a TCPRoute for the connections of one namespace",
-                &*service.namespace
-            ),
-        });
-    }
     let takes = |protocol: Protocol| match protocol {
         Protocol::Http => !of_connections,
         Protocol::Tcp => of_connections,

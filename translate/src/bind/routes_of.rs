@@ -11,7 +11,7 @@ use proto::{Kind, Name, ObjectRef};
 use super::{
     addressed::Addressed,
     applied_route::{self, AppliedRoute},
-    by_name::{self, ByName},
+    by_name::{self, Connections},
     resolved_route::{Forward, ResolvedRoute, Share},
     waypoint_of::WaypointOf,
 };
@@ -29,12 +29,10 @@ pub(crate) struct RoutesOf {
     /// What the port says it speaks, unless a route of connections says better.
     pub(crate) protocol: Protocol,
     /// Where connections lead that are not HTTP.
-    pub(crate) connections: Arc<Forward>,
-    /// Where they lead by the name that they ask for, if some route looks at it.
-    pub(crate) by_name: ByName,
+    pub(crate) connections: Connections,
     /// Where connections lead whatever they carry, if a caller of that namespace opens them: routes of
     /// consumers.
-    pub(crate) consumed: Vec<(Name, Arc<Forward>)>,
+    pub(crate) consumed: Vec<(Name, Connections)>,
     /// Routes of consumers: each group is for the callers of its own namespace, and they are asked
     /// for no other group.
     pub(crate) consumers: Vec<(Name, Vec<Routed>)>,
@@ -62,13 +60,8 @@ pub(crate) enum Failure {
 
 impl RoutesOf {
     /// Without requests to route.
-    fn of_connections(
-        connections: Arc<Forward>,
-        by_name: ByName,
-        consumed: Vec<(Name, Arc<Forward>)>,
-    ) -> Self {
-        let protocol = Protocol::Tcp;
-        Self { protocol, connections, by_name, consumed, consumers: Vec::new(), routes: Vec::new() }
+    const fn of_connections(connections: Connections, consumed: Vec<(Name, Connections)>) -> Self {
+        Self { protocol: Protocol::Tcp, connections, consumed, consumers: Vec::new(), routes: Vec::new() }
     }
 
     /// Everybody's.
@@ -101,19 +94,13 @@ impl RoutesOf {
     /// The service ports that requests may end at.
     fn backends(&self) -> BTreeSet<(ServiceKey, u16)> {
         let requests = self.all().map(|routed| &*routed.forward);
-        let connections = match self.protocol {
-            Protocol::Tcp | Protocol::Sniffed => Some(&*self.connections),
+        let everyones = match self.protocol {
+            Protocol::Tcp | Protocol::Sniffed => Some(&self.connections),
             Protocol::Http => None,
         };
-        let named = self.by_name.0.values().map(|named| &*named.forward);
-        let consumed = self.consumed.iter().map(|(_, forward)| &**forward);
-        requests
-            .chain(connections)
-            .chain(named)
-            .chain(consumed)
-            .flat_map(Forward::backends)
-            .cloned()
-            .collect()
+        let connections = everyones.into_iter().chain(self.consumed.iter().map(|(_, theirs)| theirs));
+        let connections = connections.flat_map(Connections::forwards);
+        requests.chain(connections).flat_map(Forward::backends).cloned().collect()
     }
 }
 
@@ -160,13 +147,15 @@ pub(crate) fn bind(
     let on_port = on_service.filter(|(_, applied)| applied.applies_to(&key.service, key.port));
     let mut routes: Vec<_> =
         on_port.filter_map(|(name, _)| Some((name, resolved.get(reads, name)?))).collect();
-    // Of connections a namespace has one route at most, and only its own callers take it.
+    // Only the callers of a consumer's namespace take its routes.
     let of_consumer =
         |name: &ObjectRef| takes_connections(name.kind) && name.namespace != key.service.namespace;
-    let consumed = routes.iter().filter(|(name, _)| of_consumer(name));
-    let consumed = consumed
-        .map(|(name, route)| (name.namespace.clone(), by_name::merge(vec![(name, route)]).0))
-        .collect();
+    let mut consumed: BTreeMap<Name, Vec<_>> = BTreeMap::new();
+    for route in routes.iter().filter(|(name, _)| of_consumer(name)) {
+        consumed.entry(route.0.namespace.clone()).or_default().push(*route);
+    }
+    let consumed =
+        consumed.into_iter().map(|(namespace, routes)| (namespace, by_name::merge(routes))).collect();
     routes.retain(|(name, _)| !of_consumer(name));
     // The more specific parent counts: what is said of a waypoint as a whole is for the ports that
     // nothing is said of. A pod or machine at its own address is no service and has no routes at all.
@@ -185,11 +174,10 @@ pub(crate) fn bind(
     let of_connections: Vec<_> =
         routes.iter().copied().filter(|(name, _)| takes_connections(name.kind)).collect();
     if !of_connections.is_empty() {
-        let (connections, by_name) = by_name::merge(of_connections);
-        return Some(RoutesOf::of_connections(connections, by_name, consumed));
+        return Some(RoutesOf::of_connections(by_name::merge(of_connections), consumed));
     }
     if !protocol.may_be_http() {
-        return Some(RoutesOf::of_connections(own, ByName::default(), consumed));
+        return Some(RoutesOf::of_connections(Connections::to(own), consumed));
     }
     // GEP-1426: "Requests from a namespace with consumer routes will utilize the (possibly merged)
     // set of routes in the consumer namespace. Requests from other namespaces will utilize the
@@ -205,8 +193,7 @@ pub(crate) fn bind(
     });
     Some(RoutesOf {
         protocol,
-        connections: Arc::clone(&own),
-        by_name: ByName::default(),
+        connections: Connections::to(Arc::clone(&own)),
         consumed,
         consumers: groups.into_iter().map(|(namespace, routes)| (namespace, in_order(routes))).collect(),
         routes: producers.map_or_else(|| vec![default(own)], in_order),

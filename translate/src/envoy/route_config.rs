@@ -18,7 +18,7 @@ use super::{
     request_route, server_name, sniffed, tls_router,
 };
 use crate::{
-    bind::{policies_of::PoliciesOf, resolved_route::Forward, routes_of::RoutesOf},
+    bind::{by_name::Connections, policies_of::PoliciesOf, routes_of::RoutesOf},
     derive::Row,
     emit::Emit,
     mesh::{
@@ -119,9 +119,14 @@ impl PortConfig {
             ..route::VirtualHost::default()
         };
         let Some(wildcard) = &self.wildcard else {
-            let routes = tunnels.into_iter().chain(requests).collect();
-            let mut hosts = vec![host(key.route_name(), vec!["*".to_owned()], routes)];
-            hosts.extend(tls_router::virtual_hosts(&self.routes.by_name, key, settings));
+            let with_requests = |routes: Vec<_>| routes.into_iter().chain(requests.iter().cloned()).collect();
+            let mut hosts = vec![host(key.route_name(), vec!["*".to_owned()], with_requests(tunnels))];
+            // Where some callers speak HTTP, their requests may name any host, one of ours too.
+            hosts.extend(
+                self.names(key, settings)
+                    .into_iter()
+                    .map(|named| host(named.name, named.domains, with_requests(named.routes))),
+            );
             return hosts;
         };
         // A request is sent to the port that it names: it has to name the one that was dialled.
@@ -137,21 +142,37 @@ impl PortConfig {
         ]
     }
 
+    /// The virtual hosts of the names that connections ask for.
+    fn names(&self, key: &PortKey, settings: &Settings) -> Vec<route::VirtualHost> {
+        let RoutesOf { connections, consumed, .. } = &*self.routes;
+        let consumed = consumed.iter().map(|(namespace, theirs)| (Some(namespace), &theirs.by_name));
+        let groups: Vec<_> = consumed.chain([(None, &connections.by_name)]).collect();
+        let for_callers_of = |namespace: &Name, route| {
+            request_route::for_callers_of(namespace, route, &self.aliases, settings)
+        };
+        tls_router::virtual_hosts(&groups, for_callers_of, key, settings)
+    }
+
     /// The routes that `connect_terminate` takes, for the callers of some namespaces and for the
     /// others: into an internal listener for what has to be looked at, straight to the backends for
     /// what has not.
     fn tunnels(&self, key: &PortKey, settings: &Settings) -> Vec<route::Route> {
-        let RoutesOf { protocol, connections, by_name, consumed, .. } = &*self.routes;
-        let straight = |forward: &Forward| request_route::connections(forward, key, settings);
+        let RoutesOf { protocol, connections, consumed, .. } = &*self.routes;
         let internal = |name: &str| route::route_action::ClusterSpecifier::Cluster(name.to_owned());
+        let bytes = |Connections { all, by_name }: &Connections| {
+            if by_name.is_empty() {
+                request_route::connections(all, key, settings)
+            } else {
+                internal(server_name::NAME)
+            }
+        };
         let leads_to = match protocol {
             Protocol::Http => internal(main_internal::NAME),
             Protocol::Sniffed => internal(sniffed::NAME),
-            Protocol::Tcp if by_name.0.is_empty() => straight(connections),
-            Protocol::Tcp => internal(server_name::NAME),
+            Protocol::Tcp => bytes(connections),
         };
-        let consumed = consumed.iter().map(|(namespace, forward)| {
-            let tunnel = self.tunnel(Protocol::Tcp, straight(forward), key, settings);
+        let consumed = consumed.iter().map(|(namespace, theirs)| {
+            let tunnel = self.tunnel(Protocol::Tcp, bytes(theirs), key, settings);
             request_route::for_callers_of(namespace, tunnel, &self.aliases, settings)
         });
         consumed.chain([self.tunnel(*protocol, leads_to, key, settings)]).collect()

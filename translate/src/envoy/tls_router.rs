@@ -1,11 +1,14 @@
 //! The listener `tls_router`: connections by the name that they ask for, which `main_internal_tls`
 //! has made the authority of a tunnel. The port's RouteConfiguration has a virtual host for each.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use proto::envoy::{
-    BoolValue, Cluster, HttpConnectionManager, HttpProtocolOptions, Listener, Router, UInt32Value, core,
-    http_connection_manager as hcm, listener, pack, route, seconds,
+use proto::{
+    Name,
+    envoy::{
+        BoolValue, Cluster, HttpConnectionManager, HttpProtocolOptions, Listener, Router, UInt32Value, core,
+        http_connection_manager as hcm, listener, pack, route, seconds,
+    },
 };
 
 use super::{
@@ -16,6 +19,7 @@ use super::{
 use crate::{
     bind::by_name::{ByName, Named},
     mesh::name::PortKey,
+    route::hostname::Hostname,
     settings::Settings,
 };
 
@@ -77,36 +81,53 @@ pub(crate) fn emit_cluster() -> Cluster {
 }
 
 /// The virtual hosts of the names: Envoy takes an exact one before a wildcard, and the longest
-/// wildcard first, as Gateway API has it for hostnames. One route for several names is said once.
+/// wildcard first, as Gateway API has it for hostnames. Names with the same routes are one virtual host.
 ///
-/// There is always one for every other name, or those would meet the tunnel's own route.
+/// A group is for the callers of its namespace, the last for everybody; each stands alone, so a name
+/// of one group is, in another, whatever covers it there. There is always a virtual host for every
+/// other name, or those would meet the tunnel's own route.
 pub(crate) fn virtual_hosts(
-    ByName(by_name): &ByName,
+    groups: &[(Option<&Name>, &ByName)],
+    for_callers_of: impl Fn(&Name, route::Route) -> route::Route,
     key: &PortKey,
     settings: &Settings,
 ) -> Vec<route::VirtualHost> {
-    if by_name.is_empty() {
+    let groups = || groups.iter().filter(|(_, by_name)| !by_name.is_empty());
+    if groups().next().is_none() {
         return Vec::new();
     }
-    let mut by_route: BTreeMap<&str, (&Named, Vec<String>)> = BTreeMap::new();
-    for (name, named) in by_name {
-        let domain = authority(&name.as_ref().map_or_else(|| "*".to_owned(), ToString::to_string));
-        by_route.entry(&named.name).or_insert_with(|| (named, Vec::new())).1.push(domain);
+    let names: BTreeSet<Option<&Hostname>> =
+        groups().flat_map(|(_, by_name)| by_name.names()).chain([None]).collect();
+    let mut alike: BTreeMap<Vec<&str>, (Option<&Hostname>, Vec<String>)> = BTreeMap::new();
+    for name in names {
+        let routes = groups().map(|(_, by_name)| by_name.of(name).map_or(NOT_FOUND, |named| &named.name));
+        let domain = authority(&name.map_or_else(|| "*".to_owned(), ToString::to_string));
+        alike.entry(routes.collect()).or_insert_with(|| (name, Vec::new())).1.push(domain);
     }
-    let hosts = by_route.into_values().map(|(Named { name, forward }, domains)| {
-        let cluster = request_route::connections(forward, key, settings);
-        host(domains, request_route::tunnel(name, cluster))
+    let hosts = alike.into_iter().map(|(routes, (name, domains))| route::VirtualHost {
+        name: routes.join(","),
+        domains,
+        routes: groups()
+            .map(|(namespace, by_name)| {
+                let route = by_name.of(name).map_or_else(not_found, |named| to(named, key, settings));
+                match namespace {
+                    Some(namespace) => for_callers_of(namespace, route),
+                    None => route,
+                }
+            })
+            .collect(),
+        ..Default::default()
     });
-    let rest = (!by_name.contains_key(&None)).then(|| {
-        let refuse = route::Route {
-            action: Some(request_route::respond(404)),
-            ..request_route::tunnel_match("not-found")
-        };
-        host(vec![authority("*")], refuse)
-    });
-    hosts.chain(rest).collect()
+    hosts.collect()
 }
 
-fn host(domains: Vec<String>, route: route::Route) -> route::VirtualHost {
-    route::VirtualHost { name: route.name.clone(), domains, routes: vec![route], ..Default::default() }
+/// What connections meet that ask for a name that no route has.
+const NOT_FOUND: &str = "not-found";
+
+fn not_found() -> route::Route {
+    route::Route { action: Some(request_route::respond(404)), ..request_route::tunnel_match(NOT_FOUND) }
+}
+
+fn to(Named { name, forward }: &Named, key: &PortKey, settings: &Settings) -> route::Route {
+    request_route::tunnel(name, request_route::connections(forward, key, settings))
 }

@@ -45,6 +45,27 @@ impl Hostname {
         }
         Ok(hostname(name.into()))
     }
+
+    /// Whether every name of the other is one of this.
+    pub(crate) fn covers(&self, other: &Self) -> bool {
+        let below = |name: &Name, suffix: &Name| {
+            name.strip_suffix(&**suffix).is_some_and(|rest| rest.len() > 1 && rest.ends_with('.'))
+        };
+        match (self, other) {
+            (Self::Exact(name), Self::Exact(other)) => name == other,
+            (Self::Exact(_), Self::Below(_)) => false,
+            (Self::Below(suffix), Self::Exact(name)) => below(name, suffix),
+            (Self::Below(suffix), Self::Below(other)) => suffix == other || below(other, suffix),
+        }
+    }
+
+    /// Of several that a name is one of, the greatest has it: the exact one, else the longest.
+    pub(crate) fn specificity(&self) -> (bool, usize) {
+        match self {
+            Self::Exact(name) => (true, name.len()),
+            Self::Below(suffix) => (false, suffix.len()),
+        }
+    }
 }
 
 /// The hostnames of a route, and what is wrong with some of them: those match nothing. No hostnames
@@ -94,6 +115,25 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_wildcard_stands_for_one_label_or_more() {
+        let read = |text: &str| Hostname::lower_one(&json!(text)).unwrap();
+        for (wide, narrow, covered) in [
+            ("a.example.com", "a.example.com", true),
+            ("a.example.com", "b.example.com", false),
+            ("*.example.com", "a.example.com", true),
+            ("*.example.com", "a.b.example.com", true),
+            ("*.example.com", "example.com", false),
+            ("*.example.com", "myexample.com", false),
+            ("*.example.com", "*.example.com", true),
+            ("*.example.com", "*.b.example.com", true),
+            ("*.b.example.com", "*.example.com", false),
+            ("a.example.com", "*.example.com", false),
+        ] {
+            assert_eq!(read(wide).covers(&read(narrow)), covered, "{wide} covers {narrow}");
+        }
+    }
 
     #[test]
     fn what_no_client_can_ask_for_is_refused() {
