@@ -139,7 +139,7 @@ impl EventLoop {
     }
 
     fn commit(&mut self, changes: Vec<Change>, now: Moment) {
-        let Commit { revision, mut resources, statuses, waypoints } = self.mesh.commit(changes);
+        let Commit { revision, mut resources, statuses, waypoints, keys: _ } = self.mesh.commit(changes);
         self.revision = revision;
         for (object, status) in &statuses {
             journal::status(object, status.as_ref());

@@ -42,6 +42,7 @@ pub use api::{
                 filter_chain::v3 as http_filter_chain,
                 grpc_stats::v3 as http_grpc_stats,
                 header_mutation::v3::{self as http_header_mutation, HeaderMutation as HttpHeaderMutation},
+                jwt_authn::v3 as jwt,
                 rbac::v3 as http_rbac,
                 router::v3::Router,
                 set_filter_state::v3::Config as HttpSetFilterState,
@@ -86,7 +87,7 @@ pub use api::{
 };
 pub use envoy_types::pb::xds::{core::v3 as xds_core, r#type::matcher::v3 as xds_matcher};
 pub use google::protobuf::{
-    Any, BoolValue, Duration, ListValue, StringValue, Struct, UInt32Value, Value, value,
+    Any, BoolValue, Duration, Empty, ListValue, StringValue, Struct, UInt32Value, Value, value,
 };
 
 /// The discovery service: requests, responses, the server trait and a client for tests.

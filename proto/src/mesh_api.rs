@@ -19,6 +19,17 @@ pub struct AuthorizationPolicy {
     pub spec: Value,
 }
 
+/// `security.istio.io/v1` RequestAuthentication.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RequestAuthentication {
+    /// Standard metadata.
+    #[serde(default)]
+    pub metadata: ObjectMeta,
+    /// The specification as it was written.
+    #[serde(default)]
+    pub spec: Value,
+}
+
 /// `networking.istio.io/v1` ServiceEntry.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ServiceEntry {

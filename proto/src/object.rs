@@ -88,6 +88,7 @@ kinds! {
     ServiceEntry(mesh_api::ServiceEntry) = "networking.istio.io" ["v1", "v1beta1", "v1alpha3"] "serviceentries" true,
     WorkloadEntry(mesh_api::WorkloadEntry) = "networking.istio.io" ["v1", "v1beta1", "v1alpha3"] "workloadentries" true,
     AuthorizationPolicy(mesh_api::AuthorizationPolicy) = "security.istio.io" ["v1", "v1beta1"] "authorizationpolicies" true,
+    RequestAuthentication(mesh_api::RequestAuthentication) = "security.istio.io" ["v1", "v1beta1"] "requestauthentications" true,
 }
 
 /// Which object.

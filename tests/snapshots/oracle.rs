@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proto::{Object, ObjectRef, TypeUrl, envoy, render_any};
 use tests::case;
-use translate::{Change, Mesh};
+use translate::{Change, Fetched, KeySource, Mesh};
 
 use crate::{
     mesh_state::{ResourceKey, State},
@@ -26,24 +26,55 @@ impl Walk {
     }
 }
 
-fn corpus() -> Vec<Object> {
-    let mut objects: Vec<Object> = Vec::new();
+/// Everything that was told and still holds.
+#[derive(Default)]
+struct World {
+    objects: BTreeMap<ObjectRef, Object>,
+    keys: BTreeMap<KeySource, Fetched>,
+}
+
+impl World {
+    fn of(changes: impl IntoIterator<Item = Change>) -> Self {
+        let mut world = Self::default();
+        for change in changes {
+            world.apply(change);
+        }
+        world
+    }
+
+    fn apply(&mut self, change: Change) {
+        match change {
+            Change::Set(object) => drop(self.objects.insert(object.reference(), object)),
+            Change::Remove(reference) => drop(self.objects.remove(&reference)),
+            Change::Keys(source, Some(fetched)) => drop(self.keys.insert(source, fetched)),
+            Change::Keys(source, None) => drop(self.keys.remove(&source)),
+        }
+    }
+
+    fn changes(&self) -> Vec<Change> {
+        let keys = self.keys.iter().map(|(source, keys)| Change::Keys(source.clone(), Some(keys.clone())));
+        self.objects.values().cloned().map(Change::Set).chain(keys).collect()
+    }
+}
+
+/// Everything that any case sets.
+fn corpus() -> Vec<Change> {
+    let mut changes: Vec<Change> = Vec::new();
     for case in case::all(root()).unwrap() {
         let edits = case.defaults.into_iter().chain(case.steps.into_iter().flat_map(|step| step.edits));
         for edit in edits {
-            if let Change::Set(object) = edit.change
-                && !objects.contains(&object)
-            {
-                objects.push(object);
+            let sets = matches!(edit.change, Change::Set(_) | Change::Keys(_, Some(_)));
+            if sets && !changes.contains(&edit.change) {
+                changes.push(edit.change);
             }
         }
     }
-    objects
+    changes
 }
 
-fn fresh(objects: &BTreeMap<ObjectRef, Object>) -> State {
+fn fresh(world: &World) -> State {
     let mut state = State::default();
-    state.apply(&Mesh::new(settings()).commit(objects.values().cloned().map(Change::Set)));
+    state.apply(&Mesh::new(settings()).commit(world.changes()));
     state
 }
 
@@ -55,22 +86,19 @@ fn incremental_equals_from_scratch() {
         let mut walk = Walk(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
         let mut mesh = Mesh::new(settings());
         let mut state = State::default();
-        let mut objects = BTreeMap::new();
+        let mut world = World::default();
         for step in 0..40 {
             // The first step is a whole small mesh; the others are a few changes at once.
             let size = if step == 0 { corpus.len() / 2 } else { 1 + walk.below(4) };
             let changes: Vec<Change> = (0..size).map(|_| change(&mut walk, &corpus, step == 0)).collect();
             for change in &changes {
-                match change {
-                    Change::Set(object) => objects.insert(object.reference(), object.clone()),
-                    Change::Remove(reference) => objects.remove(reference),
-                };
+                world.apply(change.clone());
             }
             let commit = mesh.commit(changes);
             moves +=
                 commit.resources.values().map(|delta| delta.set.len() + delta.removed.len()).sum::<usize>();
             state.apply(&commit);
-            let fresh = fresh(&objects);
+            let fresh = fresh(&world);
             assert_eq!(state.versions(), fresh.versions(), "seed {seed}, step {step}");
             assert_eq!(state.statuses, fresh.statuses, "seed {seed}, step {step}");
             consistent(&state);
@@ -79,32 +107,31 @@ fn incremental_equals_from_scratch() {
     assert!(moves > 10_000, "only {moves} resources moved: the walk does not walk");
 }
 
-fn change(walk: &mut Walk, corpus: &[Object], only_set: bool) -> Change {
-    let object = &corpus[walk.below(corpus.len())];
-    if !only_set && walk.below(4) == 0 {
-        Change::Remove(object.reference())
-    } else {
-        Change::Set(object.clone())
+fn change(walk: &mut Walk, corpus: &[Change], only_set: bool) -> Change {
+    let change = corpus[walk.below(corpus.len())].clone();
+    if only_set || walk.below(4) != 0 {
+        return change;
+    }
+    match change {
+        Change::Set(object) => Change::Remove(object.reference()),
+        Change::Keys(source, _) => Change::Keys(source, None),
+        remove @ Change::Remove(_) => remove,
     }
 }
 
 /// The order in which objects arrive leaves no trace.
 #[test]
 fn any_order_of_the_same_objects_gives_the_same_resources() {
-    let mut objects: BTreeMap<ObjectRef, Object> = BTreeMap::new();
-    for object in corpus() {
-        objects.insert(object.reference(), object);
-    }
-    let expected = fresh(&objects);
+    let world = World::of(corpus());
+    let expected = fresh(&world);
     for seed in 1..=20_u64 {
         let mut walk = Walk(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
-        let mut left: Vec<Object> = objects.values().cloned().collect();
+        let mut left = world.changes();
         let mut mesh = Mesh::new(settings());
         let mut state = State::default();
         while !left.is_empty() {
             let take = (1 + walk.below(9)).min(left.len());
-            let batch: Vec<Change> =
-                (0..take).map(|_| Change::Set(left.swap_remove(walk.below(left.len())))).collect();
+            let batch: Vec<Change> = (0..take).map(|_| left.swap_remove(walk.below(left.len()))).collect();
             state.apply(&mesh.commit(batch));
         }
         assert_eq!(state.versions(), expected.versions(), "seed {seed}");
@@ -114,9 +141,8 @@ fn any_order_of_the_same_objects_gives_the_same_resources() {
 /// One version is one content, in every process: the message behind it is the same whenever it is emitted.
 #[test]
 fn equal_versions_are_equal_messages() {
-    let objects: BTreeMap<ObjectRef, Object> =
-        corpus().into_iter().map(|object| (object.reference(), object)).collect();
-    let (one, other) = (fresh(&objects), fresh(&objects));
+    let world = World::of(corpus());
+    let (one, other) = (fresh(&world), fresh(&world));
     let print = |state: &State| -> BTreeMap<ResourceKey, serde_json::Value> {
         let any = |key: &ResourceKey, body: &[u8]| envoy::Any {
             type_url: key.1.as_str().to_owned(),
@@ -136,17 +162,16 @@ fn equal_versions_are_equal_messages() {
 #[test]
 fn what_sources_drop_is_missed_by_nobody() {
     for case in case::all(root()).unwrap() {
-        let mut objects = BTreeMap::new();
+        let mut world = World::default();
         let steps = std::iter::once(&case.defaults).chain(case.steps.iter().map(|step| &step.edits));
         for (step, edits) in steps.enumerate() {
             for edit in edits {
-                match &edit.change {
-                    Change::Set(object) => objects.insert(object.reference(), object.clone()),
-                    Change::Remove(reference) => objects.remove(reference),
-                };
+                world.apply(edit.change.clone());
             }
-            let trimmed = objects.iter().map(|(key, object)| (key.clone(), watch::trim(object.clone())));
-            let (whole, trimmed) = (fresh(&objects), fresh(&trimmed.collect()));
+            let objects = world.objects.iter();
+            let objects = objects.map(|(key, object)| (key.clone(), watch::trim(object.clone())));
+            let trimmed = World { objects: objects.collect(), keys: world.keys.clone() };
+            let (whole, trimmed) = (fresh(&world), fresh(&trimmed));
             let place = format!("{}/{}, step {step}", case.folder, case.name);
             assert_eq!(trimmed.versions(), whole.versions(), "{place}");
             assert_eq!(trimmed.statuses, whole.statuses, "{place}");
@@ -157,11 +182,10 @@ fn what_sources_drop_is_missed_by_nobody() {
 /// A write that changes nothing we read moves nothing.
 #[test]
 fn setting_what_is_there_moves_nothing() {
-    let objects: BTreeMap<ObjectRef, Object> =
-        corpus().into_iter().map(|object| (object.reference(), object)).collect();
+    let world = World::of(corpus());
     let mut mesh = Mesh::new(settings());
-    mesh.commit(objects.values().cloned().map(Change::Set));
-    let again = mesh.commit(objects.values().cloned().map(Change::Set));
+    mesh.commit(world.changes());
+    let again = mesh.commit(world.changes());
     assert!(again.resources.is_empty() && again.statuses.is_empty(), "{again:?}");
     assert_eq!(mesh.computed(), 0);
 }

@@ -20,7 +20,7 @@ use std::{
 use anyhow::{Context, Result, anyhow};
 use proto::{Object, ObjectRef};
 use serde_json::Value;
-use translate::Change;
+use translate::{Change, Fetched, KeySet, KeySource, Origin};
 
 /// A case.
 #[derive(Clone, Debug)]
@@ -79,6 +79,19 @@ pub fn all(root: &Path) -> Result<Vec<Case>> {
     Ok(cases)
 }
 
+/// A document that is no manifest says what came of fetching keys: `keysAt` an address or `keysOf` an
+/// issuer, with `jwks`, or a `failure`, or both.
+fn key_source(document: &Value) -> Option<KeySource> {
+    let text = |name: &str| document[name].as_str().map(str::to_owned);
+    text("keysAt").map(KeySource::Uri).or_else(|| text("keysOf").map(KeySource::Issuer))
+}
+
+fn fetched(document: &Value) -> Result<Fetched> {
+    let read = |text: &str| KeySet::read(text, Origin::Published).map(|(keys, _)| keys);
+    let keys = document["jwks"].as_str().map(read).transpose().map_err(|error| anyhow!(error))?;
+    Ok(Fetched { keys, failure: document["failure"].as_str().map(str::to_owned) })
+}
+
 fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
     let entries = fs::read_dir(folder).with_context(|| format!("reading {}", folder.display()))?;
     let mut paths = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
@@ -134,7 +147,9 @@ fn steps(text: &str) -> Result<Vec<Step>> {
 
 fn edit(document: &str, remove: bool) -> Result<Edit> {
     let manifest: Value = serde_saphyr::from_str(document).map_err(|error| anyhow!("{error}"))?;
-    let change = if remove {
+    let change = if let Some(source) = key_source(&manifest) {
+        Change::Keys(source, if remove { None } else { Some(fetched(&manifest)?) })
+    } else if remove {
         Change::Remove(ObjectRef::of_manifest(&manifest).context("names no object that is read")?)
     } else {
         Change::Set(Object::decode(manifest.clone())?.object)

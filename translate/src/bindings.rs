@@ -8,11 +8,13 @@ use crate::{
         policies_of::{self, PoliciesOf},
         resolved_route::{self, ResolvedRoute},
         routes_of::{self, RoutesOf},
+        wanted_keys::{self, Wanted},
         waypoint_of::{self, WaypointOf},
     },
-    derive::{Derived, Touched},
+    derive::{Derived, Reads, Touched},
     inputs::Inputs,
     mesh::name::{Key, Origin, PortKey, ServiceKey},
+    policy::authentication::Bucket,
 };
 
 #[derive(Default)]
@@ -24,12 +26,21 @@ pub(crate) struct Bindings {
     pub(crate) applied_routes: Derived<AppliedRoute>,
     pub(crate) routes_of: Derived<RoutesOf>,
     pub(crate) policies_of: Derived<PoliciesOf>,
+    pub(crate) wanted_keys: Derived<Wanted>,
 }
 
 impl Bindings {
     pub(crate) fn update(&mut self, touched: &mut Touched, inputs: &Inputs) {
-        let Self { waypoint_of, pods, block_ports, resolved_routes, applied_routes, routes_of, policies_of } =
-            self;
+        let Self {
+            waypoint_of,
+            pods,
+            block_ports,
+            resolved_routes,
+            applied_routes,
+            routes_of,
+            policies_of,
+            wanted_keys,
+        } = self;
 
         waypoint_of.update(
             touched,
@@ -97,6 +108,15 @@ impl Bindings {
             }),
             |(waypoint, service)| serving(waypoint_of, service).any(|serving| serving == waypoint),
             |reads, key| policies_of::bind(reads, inputs, waypoint_of, key),
+        );
+        wanted_keys.update(
+            touched,
+            inputs.authentications.changed().iter().flat_map(|policy| {
+                let policy = inputs.authentications.untracked().get(policy);
+                policy.into_iter().flat_map(|policy| policy.sources()).map(|(source, _)| source.clone())
+            }),
+            |source| inputs.authentications.count(&Reads::default(), &Bucket::Needs(source.clone())) > 0,
+            |reads, source| wanted_keys::bind(reads, inputs, source),
         );
     }
 

@@ -1,10 +1,13 @@
 //! What goes into a commit and what comes out of it.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 use proto::{Delta, Name, Object, ObjectRef};
 
-use crate::status::Status;
+use crate::{
+    policy::authentication::{Fetched, KeySource},
+    status::Status,
+};
 
 /// One thing that happened outside.
 #[derive(Clone, Debug, PartialEq)]
@@ -13,6 +16,8 @@ pub enum Change {
     Set(Object),
     /// An object is gone.
     Remove(ObjectRef),
+    /// The keys of a source were fetched, or were not; `None` where nobody fetches them any more.
+    Keys(KeySource, Option<Fetched>),
 }
 
 /// Whom a resource is for: the proxies of one waypoint, named by their Gateway.
@@ -54,4 +59,7 @@ pub struct Commit {
     pub statuses: BTreeMap<ObjectRef, Option<Status>>,
     /// Waypoints that appeared or changed; `None` where one is gone.
     pub waypoints: BTreeMap<Audience, Option<WaypointPlan>>,
+    /// Keys that some policy needs fetched, and how long one attempt may take; `None` where none does
+    /// any more. They come back as [`Change::Keys`].
+    pub keys: BTreeMap<KeySource, Option<Duration>>,
 }

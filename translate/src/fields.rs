@@ -73,6 +73,15 @@ impl<'v> Fields<'v> {
         value.as_str()
     }
 
+    /// The boolean in the field `name`.
+    pub(crate) fn boolean(&self, name: &str, problems: &mut Problems) -> Option<bool> {
+        let value = self.get(name)?;
+        if value.as_bool().is_none() {
+            problems.invalid(&self.at.field(name), format!("expected true or false, not {}", kind(value)));
+        }
+        value.as_bool()
+    }
+
     /// The items of the list in the field `name`, each with its place; `None` if there is no such field.
     pub(crate) fn list(&self, name: &str, problems: &mut Problems) -> Option<Vec<(&'v Value, FieldPath)>> {
         let at = self.at.field(name);

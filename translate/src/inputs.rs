@@ -20,6 +20,7 @@ use crate::{
         workload_entry::{self, WorkloadEntry},
     },
     policy::{
+        authentication::{self, Authentication, Fetched},
         authorization::{self, Authorization},
         extension_provider::Provider,
     },
@@ -44,6 +45,9 @@ pub(crate) struct Inputs {
     pub(crate) routes: Table<Route>,
     pub(crate) grants: Table<Grant>,
     pub(crate) authorizations: Table<Authorization>,
+    pub(crate) authentications: Table<Authentication>,
+    /// The keys of issuers that are not in a policy. Never fetched here, always told.
+    pub(crate) keys: Table<Fetched>,
 }
 
 impl Inputs {
@@ -65,6 +69,8 @@ impl Inputs {
             routes: Table::default(),
             grants: Table::default(),
             authorizations: Table::default(),
+            authentications: Table::default(),
+            keys: Table::default(),
         };
         inputs.configure(None, settings, &mut Touched::default());
         inputs
@@ -105,11 +111,16 @@ impl Inputs {
             let reference = match &change {
                 Change::Set(object) => object.reference(),
                 Change::Remove(reference) => reference.clone(),
+                Change::Keys(source, fetched) => {
+                    self.keys.set(touched, source.clone(), fetched.clone());
+                    continue;
+                }
             };
             contested.extend(self.hosts(&reference, settings));
             match change {
                 Change::Set(object) => self.set(&object, settings, touched),
                 Change::Remove(reference) => self.remove(&reference, settings, touched),
+                Change::Keys(..) => {}
             }
             contested.extend(self.hosts(&reference, settings));
         }
@@ -141,7 +152,8 @@ impl Inputs {
             | Kind::TLSRoute
             | Kind::ReferenceGrant
             | Kind::WorkloadEntry
-            | Kind::AuthorizationPolicy => Vec::new(),
+            | Kind::AuthorizationPolicy
+            | Kind::RequestAuthentication => Vec::new(),
         }
     }
 
@@ -175,6 +187,8 @@ impl Inputs {
             routes,
             grants,
             authorizations,
+            authentications,
+            keys,
         } = self;
         mesh_config.begin();
         trust.begin();
@@ -191,6 +205,8 @@ impl Inputs {
         routes.begin();
         grants.begin();
         authorizations.begin();
+        authentications.begin();
+        keys.begin();
     }
 
     fn set(&mut self, object: &Object, settings: &Settings, touched: &mut Touched) {
@@ -228,6 +244,9 @@ impl Inputs {
             Object::AuthorizationPolicy(object) => {
                 self.authorizations.set(touched, key, Some(authorization::lower(object)));
             }
+            Object::RequestAuthentication(object) => {
+                self.authentications.set(touched, key, Some(authentication::lower(object)));
+            }
         }
     }
 
@@ -251,6 +270,7 @@ impl Inputs {
             }
             Kind::ReferenceGrant => self.grants.set(touched, key, None),
             Kind::AuthorizationPolicy => self.authorizations.set(touched, key, None),
+            Kind::RequestAuthentication => self.authentications.set(touched, key, None),
         }
     }
 }

@@ -29,9 +29,10 @@ mod route;
 mod settings;
 pub mod status;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 pub use change::{Audience, Change, Commit, Revision, WaypointPlan};
+pub use policy::authentication::{Fetched, KeySet, KeySource, Origin};
 pub use problem::{FieldPath, Lowered, Problem, Reason};
 pub use settings::{Bind, Pinned, Settings};
 
@@ -87,6 +88,7 @@ impl Mesh {
             resources: resources.moved(settings),
             statuses: moved_statuses(statuses),
             waypoints: moved_waypoints(inputs),
+            keys: moved_keys(bindings),
         }
     }
 
@@ -101,6 +103,13 @@ fn moved_statuses(statuses: &Derived<Status>) -> BTreeMap<proto::ObjectRef, Opti
     changed
         .map(|object| (object.clone(), statuses.untracked().get(object).map(|status| (**status).clone())))
         .collect()
+}
+
+/// Which keys are to be fetched, where that changed.
+fn moved_keys(bindings: &Bindings) -> BTreeMap<KeySource, Option<Duration>> {
+    let wanted = &bindings.wanted_keys;
+    let timeout = |source| wanted.untracked().get(source).map(|wanted| wanted.0);
+    wanted.changed().iter().map(|source| (source.clone(), timeout(source))).collect()
 }
 
 /// A waypoint's proxies run under the service account of its name, as Istio has it.

@@ -45,6 +45,7 @@ mod tests {
         let tell = |change: &Change| match change {
             Change::Set(object) => format!("set {}", object.reference()),
             Change::Remove(reference) => format!("remove {reference}"),
+            Change::Keys(source, _) => format!("keys of {source}"),
         };
         changes.iter().map(tell).collect()
     }

@@ -92,10 +92,13 @@ pub fn trim(object: Object) -> Object {
             entry.status = health(&entry.status);
             Object::WorkloadEntry(Arc::new(entry))
         }
-        Object::AuthorizationPolicy(policy) => {
-            let mut policy = Arc::unwrap_or_clone(policy);
-            trim_metadata(&mut policy.metadata);
-            Object::AuthorizationPolicy(Arc::new(policy))
+        Object::AuthorizationPolicy(mut policy) => {
+            trim_metadata(&mut Arc::make_mut(&mut policy).metadata);
+            Object::AuthorizationPolicy(policy)
+        }
+        Object::RequestAuthentication(mut policy) => {
+            trim_metadata(&mut Arc::make_mut(&mut policy).metadata);
+            Object::RequestAuthentication(policy)
         }
     }
 }

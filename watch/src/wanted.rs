@@ -38,7 +38,8 @@ impl Wanted {
             | Kind::ReferenceGrant
             | Kind::ServiceEntry
             | Kind::WorkloadEntry
-            | Kind::AuthorizationPolicy => false,
+            | Kind::AuthorizationPolicy
+            | Kind::RequestAuthentication => false,
         }
     }
 }

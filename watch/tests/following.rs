@@ -1,5 +1,5 @@
 //! What a directory source says over time: all of it, then `Ready`, then what moved; never anything wrong.
-#![allow(clippy::unwrap_used, reason = "a test that cannot write its files has failed")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot write its files has failed")]
 
 use std::{
     collections::BTreeMap,
@@ -85,6 +85,7 @@ impl Following {
                 let old = self.versions.remove(&reference.to_string());
                 assert!(old.is_some(), "{reference} was removed and is not there");
             }
+            Change::Keys(source, _) => panic!("a directory has no keys of {source}"),
         }
     }
 

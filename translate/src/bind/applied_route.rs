@@ -239,6 +239,7 @@ const fn specificity(kind: Kind) -> u8 {
         | Kind::ReferenceGrant
         | Kind::ServiceEntry
         | Kind::WorkloadEntry
-        | Kind::AuthorizationPolicy => u8::MAX,
+        | Kind::AuthorizationPolicy
+        | Kind::RequestAuthentication => u8::MAX,
     }
 }

@@ -1,4 +1,5 @@
-//! Which policies judge the requests to a service, behind its waypoint.
+//! Which policies judge the requests to a service, behind its waypoint, and by which rules tokens prove
+//! who asks.
 
 use std::{borrow::Cow, sync::Arc};
 
@@ -14,8 +15,10 @@ use crate::{
         name::{Key, Origin, PortKey, ServiceKey},
     },
     policy::{
-        authorization::{Action, Judgement, Layer, Target, custom},
+        authentication::{self, Check, KeySet, Keys},
+        authorization::{Action, Judgement, Layer, custom},
         extension_provider::Speaks,
+        target::Target,
     },
 };
 
@@ -25,6 +28,8 @@ pub(crate) struct PoliciesOf {
     pub(crate) judgements: Vec<(Key, Arc<Judgement>)>,
     /// Who is asked before, in the order of their names.
     pub(crate) asked: Vec<Asked>,
+    /// The rules about tokens, with the keys that there are, in the order of their issuers.
+    pub(crate) checks: Vec<(Arc<Check>, KeySet)>,
 }
 
 /// A service port whose answers somebody waits for, behind that waypoint.
@@ -102,18 +107,31 @@ pub(crate) fn bind(
         RootNamespace::Named(root) => Target::Class(Key { namespace: root.clone(), name: class }),
         RootNamespace::Unreadable => Target::ClassFromAnywhere(class),
     };
-    let targets = own.into_iter().chain([Target::Gateway(waypoint.clone()), of_class]);
+    let targets: Vec<_> = own.into_iter().chain([Target::Gateway(waypoint.clone()), of_class]).collect();
+    let mut judgements = judgements(reads, inputs, &targets, root)?;
+    let asked = asked_of::bind(reads, inputs, &mut judgements);
+    Some(PoliciesOf { judgements, asked, checks: checks(reads, inputs, &targets, root) })
+}
+
+fn standing(target: &Target, root: &RootNamespace, policy: &Key) -> Standing {
+    match target {
+        Target::Class(_) | Target::ClassFromAnywhere(_) => root.standing(policy),
+        Target::Service(_) | Target::Entry(_) | Target::Gateway(_) => Standing::Whole,
+    }
+}
+
+fn judgements(
+    reads: &Reads,
+    inputs: &Inputs,
+    targets: &[Target],
+    root: &RootNamespace,
+) -> Option<Vec<(Key, Arc<Judgement>)>> {
     let mut policies = Vec::new();
     for target in targets {
-        let standing = |key: &Key| match target {
-            Target::Class(_) | Target::ClassFromAnywhere(_) => root.standing(key),
-            Target::Service(_) | Target::Entry(_) | Target::Gateway(_) => Standing::Whole,
-        };
-        let attached = inputs.authorizations.bucket(reads, &target);
-        policies
-            .extend(attached.filter_map(|(key, policy)| {
-                Some((key.clone(), counting(&policy.judgement, standing(key))?))
-            }));
+        let attached = inputs.authorizations.bucket(reads, target);
+        policies.extend(attached.filter_map(|(key, policy)| {
+            Some((key.clone(), counting(&policy.judgement, standing(target, root, key))?))
+        }));
     }
     // A policy that names the service and its Gateway is one policy.
     policies.sort_by(|one, other| one.0.cmp(&other.0));
@@ -124,8 +142,43 @@ pub(crate) fn bind(
             *judgement = judgement.trusting(trust);
         }
     }
-    let asked = asked_of::bind(reads, inputs, &mut policies);
-    Some(PoliciesOf { judgements: policies, asked })
+    Some(policies)
+}
+
+fn checks(
+    reads: &Reads,
+    inputs: &Inputs,
+    targets: &[Target],
+    root: &RootNamespace,
+) -> Vec<(Arc<Check>, KeySet)> {
+    let mut policies = Vec::new();
+    for target in targets {
+        let attached = inputs.authentications.bucket(reads, &authentication::Bucket::Governs(target.clone()));
+        policies.extend(attached.map(|(key, policy)| (key, policy, standing(target, root, key))));
+    }
+    policies.retain(|(_, _, standing)| *standing != Standing::None);
+    policies.sort_by_key(|(key, policy, _)| (policy.created, &key.name, &key.namespace));
+    policies.dedup_by(|one, other| one.0 == other.0);
+    let rules = policies
+        .into_iter()
+        .flat_map(|(_, policy, standing)| policy.rules.iter().map(move |rule| (rule, standing)));
+    let mut checks = rules
+        .map(|(rule, standing)| {
+            let keys = match (&rule.keys, standing) {
+                // It may reject a token, and must not make anybody somebody.
+                (_, Standing::DenyingOnly | Standing::None) => None,
+                (Keys::Inline(keys), Standing::Whole) => Some(keys.clone()),
+                (Keys::Fetched { source, .. }, Standing::Whole) => {
+                    inputs.keys.get(reads, source).and_then(|fetched| fetched.keys.clone())
+                }
+            };
+            (Arc::clone(&rule.check), keys.unwrap_or_else(KeySet::nobody))
+        })
+        .collect::<Vec<_>>();
+    // Stable: rules for one issuer stay in the order of their policies.
+    checks.sort_by(|one, other| one.0.issuer.cmp(&other.0.issuer));
+    checks.dedup();
+    checks
 }
 
 /// What of a judgement counts.

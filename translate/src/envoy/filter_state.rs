@@ -1,6 +1,9 @@
 //! What the tunnel tells the requests inside it, by filter state that crosses the internal connection.
 
-use proto::envoy::filter_state::{FilterStateValue, filter_state_value};
+use proto::envoy::{
+    HttpSetFilterState,
+    filter_state::{FilterStateValue, filter_state_value},
+};
 
 use super::extension::format;
 
@@ -42,6 +45,11 @@ pub(crate) fn shared(key: &str, value: &str) -> FilterStateValue {
         value: Some(filter_state_value::Value::FormatString(text)),
         ..FilterStateValue::default()
     }
+}
+
+/// Sets nothing, and has the route of the request chosen once more, by its headers as they are now.
+pub(crate) fn reroute() -> HttpSetFilterState {
+    HttpSetFilterState { clear_route_cache: true, ..HttpSetFilterState::default() }
 }
 
 /// An object for the filters of this connection only.

@@ -25,7 +25,10 @@ use crate::{
         name::{Key, PortKey},
         protocol::Protocol,
     },
-    policy::authorization::{self, At, Layer, Verdicts, custom},
+    policy::{
+        authentication,
+        authorization::{self, At, Layer, Verdicts, custom},
+    },
     route::retry,
     settings::Settings,
 };
@@ -232,8 +235,10 @@ impl PortConfig {
     /// The service's filters, in the order in which Envoy runs them.
     fn filters(&self, key: &PortKey, settings: &Settings) -> Vec<core::TypedExtensionConfig> {
         let verdicts = self.verdicts(key.port, Layer::Http);
-        // Who may ask comes first: what only serves the allowed never answers anyone else.
+        // Who is asked elsewhere comes first, who asks next, and then who may ask: what only serves the
+        // allowed never answers anyone else.
         let mut chain = custom::emit(&self.policies.asked, key, self.at(key.port, Layer::Http), settings);
+        chain.extend(authentication::emit(&self.policies.checks));
         let rbacs =
             [("authz-audit", verdicts.audit), ("authz-deny", verdicts.deny), ("authz-allow", verdicts.allow)];
         chain.extend(rbacs.into_iter().filter_map(|(name, rules)| Some(typed(name, &rules?))));

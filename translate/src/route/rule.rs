@@ -62,7 +62,8 @@ pub(crate) const fn takes_connections(kind: Kind) -> bool {
         | Kind::ReferenceGrant
         | Kind::ServiceEntry
         | Kind::WorkloadEntry
-        | Kind::AuthorizationPolicy => false,
+        | Kind::AuthorizationPolicy
+        | Kind::RequestAuthentication => false,
     }
 }
 

@@ -1,5 +1,6 @@
 //! Conditions: what we say about an object, as values. Writing them somewhere is `deploy`'s task.
 
+mod authentication;
 mod gateway;
 mod mesh_config;
 mod policy;
@@ -123,6 +124,7 @@ pub(crate) fn update(
         inputs.routes.changed().iter().cloned().collect(),
         keys(Kind::AuthorizationPolicy, inputs.authorizations.changed()),
         inputs.mesh_config.changed().iter().map(|()| settings.mesh_config()).collect(),
+        keys(Kind::RequestAuthentication, inputs.authentications.changed()),
     ];
     statuses.update(
         touched,
@@ -141,6 +143,7 @@ fn derive(reads: &Reads, inputs: &Inputs, bindings: &Bindings, object: &ObjectRe
         applied_routes,
         routes_of: _,
         policies_of: _,
+        wanted_keys: _,
     } = bindings;
     let key = Key::of(object);
     match object.kind {
@@ -153,6 +156,7 @@ fn derive(reads: &Reads, inputs: &Inputs, bindings: &Bindings, object: &ObjectRe
         }
         Kind::AuthorizationPolicy => policy::of(reads, inputs, waypoint_of, &key),
         Kind::ConfigMap => mesh_config::of(reads, inputs),
+        Kind::RequestAuthentication => authentication::of(reads, inputs, waypoint_of, &key),
         Kind::Namespace | Kind::EndpointSlice | Kind::Pod | Kind::ReferenceGrant => None,
     }
 }
@@ -170,6 +174,7 @@ fn exists(inputs: &Inputs, object: &ObjectRef) -> bool {
         Kind::AuthorizationPolicy => inputs.authorizations.untracked().contains_key(&key),
         // There is one, and its row has no name.
         Kind::ConfigMap => !inputs.mesh_config.untracked().is_empty(),
+        Kind::RequestAuthentication => inputs.authentications.untracked().contains_key(&key),
         Kind::Namespace | Kind::EndpointSlice | Kind::Pod | Kind::ReferenceGrant => false,
     }
 }

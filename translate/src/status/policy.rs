@@ -1,4 +1,4 @@
-//! What we say about an AuthorizationPolicy that names its targets.
+//! What we say about a policy that names its targets.
 
 use proto::{Kind, Name};
 
@@ -8,10 +8,7 @@ use crate::{
     derive::{Derived, Reads},
     inputs::Inputs,
     mesh::{mesh_config::RootNamespace, name::Key, protocol::Protocol, service},
-    policy::{
-        authorization::{Authorization, Target},
-        extension_provider::Speaks,
-    },
+    policy::{authorization::Authorization, extension_provider::Speaks, target::Target},
 };
 
 /// `None` for a policy without targets: that one is ztunnel's to enforce and to answer for.
@@ -25,13 +22,25 @@ pub(super) fn of(
     if !policy.targeted {
         return None;
     }
-    let found: Vec<_> =
-        policy.targets.iter().map(|target| target_status(reads, inputs, waypoint_of, target)).collect();
-    let bound = found.iter().filter(|target| target.bound).count();
-    let problems = policy.problems.iter().map(ToString::to_string);
-    let unbound = found.iter().filter(|target| !target.bound).map(|target| target.message.clone());
     let unasked = policy.judgement.asks.as_ref().and_then(|name| unasked(reads, inputs, policy, name));
-    let bad: Vec<String> = unbound.chain(problems).chain(unasked).collect();
+    let problems = policy.problems.iter().map(ToString::to_string).chain(unasked);
+    let condition = accepted(reads, inputs, waypoint_of, &policy.targets, problems);
+    Some(Status { observed_generation: policy.generation, conditions: vec![condition], ..Status::default() })
+}
+
+/// Whether the policy governs something, and what is wrong with it.
+pub(super) fn accepted(
+    reads: &Reads,
+    inputs: &Inputs,
+    waypoint_of: &Derived<WaypointOf>,
+    targets: &[Target],
+    problems: impl IntoIterator<Item = String>,
+) -> Condition {
+    let found: Vec<_> =
+        targets.iter().map(|target| target_status(reads, inputs, waypoint_of, target)).collect();
+    let bound = found.iter().filter(|target| target.bound).count();
+    let unbound = found.iter().filter(|target| !target.bound).map(|target| target.message.clone());
+    let bad: Vec<String> = unbound.chain(problems).collect();
     let good = found.iter().filter(|target| target.bound).map(|target| target.message.clone());
     let (truth, reason) = match (bound, found.as_slice()) {
         (0, [only]) => (Truth::False, only.reason),
@@ -40,11 +49,7 @@ pub(super) fn of(
         (_, _) => (Truth::True, "PartiallyInvalid"),
     };
     let message = good.chain(bad).collect::<Vec<_>>().join("; ");
-    Some(Status {
-        observed_generation: policy.generation,
-        conditions: vec![Condition { kind: "WaypointAccepted", truth, reason, message }],
-        ..Status::default()
-    })
+    Condition { kind: "WaypointAccepted", truth, reason, message }
 }
 
 struct TargetStatus {

@@ -5,11 +5,11 @@
 
 use std::sync::Arc;
 
-use proto::{Kind, Name, mesh_api};
+use proto::{Name, mesh_api};
 use serde_json::Value;
 
 use super::{
-    Action, Authorization, Clause, Judgement, Operation, Rule, Source, Target, custom,
+    Action, Authorization, Clause, Judgement, Operation, Rule, Source, custom,
     source::{
         OPERATION_KEYS, OPERATIONS, Place, Read, SOURCE_KEYS, SOURCES, header, header_name, metadata,
         metadata_key,
@@ -17,7 +17,8 @@ use super::{
 };
 use crate::{
     fields::{Fields, Problems, kind},
-    mesh::{labels, name::Key},
+    mesh::labels,
+    policy::target,
     problem::{FieldPath, Problem, Reason},
 };
 
@@ -27,7 +28,7 @@ pub(crate) fn lower(object: &mesh_api::AuthorizationPolicy) -> Authorization {
     let namespace: Name = object.metadata.namespace.as_deref().unwrap_or_default().into();
     let spec = Fields::read(Some(&object.spec), FieldPath::new("spec"), &mut problems);
     spec.only(&["selector", "targetRef", "targetRefs", "action", "provider", "rules"], &mut problems);
-    let targets = lower_targets(&spec, &namespace, &mut problems);
+    let targets = target::lower(&spec, &namespace, &mut problems);
     let reading = lower_action(&spec, &mut problems);
     let dry_run = is_dry_run(object, reading, &mut problems);
     let (action, mut rules) = match reading {
@@ -100,61 +101,6 @@ fn is_dry_run(object: &mesh_api::AuthorizationPolicy, reading: Reading, problems
         (other, _) => {
             problems.invalid(&at, format!("{other:?} is not true or false, so the policy is enforced"));
             false
-        }
-    }
-}
-
-fn lower_targets(spec: &Fields<'_>, namespace: &Name, problems: &mut Problems) -> Vec<Target> {
-    let mut refs = spec.list("targetRefs", problems).unwrap_or_default();
-    if refs.is_empty() {
-        refs.extend(spec.get("targetRef").map(|target| (target, spec.at.field("targetRef"))));
-    }
-    if !refs.is_empty() && spec.get("selector").is_some() {
-        problems.invalid(
-            &spec.at.field("selector"),
-            "a policy has a selector or targetRefs, not both; the selector is ignored",
-        );
-    }
-    let mut targets = Vec::new();
-    for (value, at) in refs {
-        let target = Fields::read(Some(value), at, problems);
-        target.only(&["group", "kind", "name", "namespace"], problems);
-        targets.extend(lower_target(&target, namespace, problems));
-    }
-    targets.sort_unstable();
-    targets.dedup();
-    targets
-}
-
-fn lower_target(target: &Fields<'_>, namespace: &Name, problems: &mut Problems) -> Option<Target> {
-    let group = target.string("group", problems).unwrap_or_default();
-    let kind = target.string("kind", problems).unwrap_or_default();
-    let name = target.string("name", problems).unwrap_or_default();
-    if target.string("namespace", problems).is_some_and(|other| other != &**namespace) {
-        problems.invalid(
-            &target.at.field("namespace"),
-            "a policy governs its own namespace only; leave the field out",
-        );
-        return None;
-    }
-    if name.is_empty() {
-        problems.invalid(&target.at.field("name"), "the name of the target is missing");
-        return None;
-    }
-    let key = Key::new(namespace, name);
-    match (group, kind) {
-        ("" | "core", "Service") => Some(Target::Service(key)),
-        (group, "ServiceEntry") if group == Kind::ServiceEntry.group() => Some(Target::Entry(key)),
-        (group, "Gateway") if group == Kind::Gateway.group() => Some(Target::Gateway(key)),
-        (group, "GatewayClass") if group == Kind::Gateway.group() => Some(Target::Class(key)),
-        (group, kind) => {
-            problems.unsupported(
-                &target.at.field("kind"),
-                format!(
-                    "{kind:?} of group {group:?} cannot be a target; use Service, ServiceEntry or Gateway"
-                ),
-            );
-            None
         }
     }
 }

@@ -22,6 +22,7 @@ pub(crate) use trust::Trusted;
 use crate::{
     derive::Row,
     mesh::{name::Key, pattern::Pattern},
+    policy::target::{self, Target},
     problem::{FieldPath, Problem},
 };
 
@@ -57,22 +58,6 @@ pub(crate) enum Action {
     Deny,
     /// It is logged that the rule matched, and by nothing else does anyone notice.
     Audit,
-}
-
-/// What a policy governs.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) enum Target {
-    /// A Service of the policy's namespace.
-    Service(Key),
-    /// A ServiceEntry of the policy's namespace, with all of its hosts.
-    Entry(Key),
-    /// A Gateway of the policy's namespace, with every service behind it.
-    Gateway(Key),
-    /// Every waypoint of a class, as the policy's namespace sees it; only the root namespace's counts.
-    Class(Key),
-    /// Every waypoint of a class, whichever namespace says so. No policy names it: all that name a
-    /// class are found by it.
-    ClassFromAnywhere(Name),
 }
 
 /// One rule: it matches when some `from`, some `to` and all of `when` match. Empty lists match.
@@ -235,10 +220,6 @@ impl Row for Authorization {
     type Bucket = Target;
 
     fn buckets(_key: &Key, row: &Self) -> Vec<Target> {
-        let anywhere = row.targets.iter().filter_map(|target| match target {
-            Target::Class(class) => Some(Target::ClassFromAnywhere(class.name.clone())),
-            Target::Service(_) | Target::Entry(_) | Target::Gateway(_) | Target::ClassFromAnywhere(_) => None,
-        });
-        anywhere.chain(row.targets.iter().cloned()).collect()
+        target::buckets(&row.targets).collect()
     }
 }
