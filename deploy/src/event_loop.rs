@@ -4,6 +4,7 @@
 //!   Source ─► Mesh::commit ──────────► Cache::publish ─► proxies
 //!                  │                        ▲               │
 //!                  └─► Certificates ────────┤               ▼
+//!                  └─► Keys ─► watch::follow_keys ─► told, a Change like others
 //!   CertificatesDue ──────▲                 └── seen ── Proxy ─► "acknowledged"
 //! ```
 
@@ -20,13 +21,14 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 use translate::{Audience, Change, Commit, Mesh, Revision};
-use watch::Update;
+use watch::{Told, Update};
 use xds::{Cache, Group, Observation};
 
 use crate::{
     acknowledgements::{Acknowledgements, Publish},
     certificates::Certificates,
     journal,
+    keys::Keys,
 };
 
 /// Everything that can happen.
@@ -34,6 +36,8 @@ use crate::{
 pub enum Event {
     /// The source of objects says something.
     Source(Update),
+    /// Something came of fetching keys.
+    Keys(Told),
     /// A proxy did something.
     Proxy(Observation),
     /// It is time to see whether a certificate has to be renewed.
@@ -54,6 +58,7 @@ pub struct EventLoop {
     mesh: Mesh,
     cache: Arc<Cache>,
     certificates: Certificates,
+    keys: Keys,
     acknowledgements: Acknowledgements,
     gathering: Gathering,
     /// The last commit's.
@@ -76,6 +81,8 @@ pub struct Inbox {
     /// What proxies did. Without a bound, for an observer must not wait; each entry follows from one
     /// message of a proxy, and the loop does next to nothing with it. With it, when that was.
     pub observations: mpsc::UnboundedReceiver<(Observation, Instant)>,
+    /// What came of fetching keys.
+    pub keys: mpsc::Receiver<Told>,
     /// How often to look at the certificates.
     pub renewal_period: Duration,
 }
@@ -86,13 +93,15 @@ impl EventLoop {
         mesh: Mesh,
         cache: Arc<Cache>,
         certificates: Certificates,
+        keys: Keys,
         ready: oneshot::Sender<()>,
     ) -> Self {
-        let gathering = Gathering::Until { seen: Vec::new(), ready };
+        let gathering = Gathering::Until { seen: keys.kept(), ready };
         Self {
             mesh,
             cache,
             certificates,
+            keys,
             acknowledgements: Acknowledgements::default(),
             gathering,
             revision: Revision::default(),
@@ -107,6 +116,7 @@ impl EventLoop {
             let (event, instant) = tokio::select! {
                 () = stop.cancelled() => return,
                 Some(update) = inbox.updates.recv() => (Event::Source(update), Instant::now()),
+                Some(told) = inbox.keys.recv() => (Event::Keys(told), Instant::now()),
                 Some((observation, instant)) = inbox.observations.recv() => (Event::Proxy(observation), instant),
                 _ = renewals.tick() => (Event::CertificatesDue, Instant::now()),
             };
@@ -124,8 +134,17 @@ impl EventLoop {
             Event::Source(Update::Ready) => {
                 if let Gathering::Until { seen, ready } = mem::replace(&mut self.gathering, Gathering::Done) {
                     self.commit(seen, now);
+                    let unwanted = self.keys.forget_unwanted();
+                    if !unwanted.is_empty() {
+                        self.commit(unwanted, now);
+                    }
                     // Whoever waited for this is gone only when everything is about to end.
                     ready.send(()).ok();
+                }
+            }
+            Event::Keys(told) => {
+                if let Some(change) = self.keys.told(told) {
+                    self.commit(vec![change], now);
                 }
             }
             Event::Proxy(observation) => {
@@ -139,8 +158,9 @@ impl EventLoop {
     }
 
     fn commit(&mut self, changes: Vec<Change>, now: Moment) {
-        let Commit { revision, mut resources, statuses, waypoints, keys: _ } = self.mesh.commit(changes);
+        let Commit { revision, mut resources, statuses, waypoints, keys } = self.mesh.commit(changes);
         self.revision = revision;
+        self.keys.want(keys);
         for (object, status) in &statuses {
             journal::status(object, status.as_ref());
         }

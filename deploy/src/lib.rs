@@ -5,6 +5,7 @@ pub mod certificates;
 pub mod cli;
 pub mod event_loop;
 pub mod identity;
+pub mod keys;
 pub mod proxy;
 pub mod serve;
 pub mod state;

@@ -19,7 +19,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 use translate::{Mesh, Settings};
-use watch::{Complaint, DirectorySource, Severity, Source, Wanted};
+use watch::{Complaint, DirectorySource, KeyOptions, Severity, Source, Wanted, follow_keys};
 use xds::{Cache, Limits, Observer};
 
 use crate::{
@@ -27,6 +27,7 @@ use crate::{
     certificates::Certificates,
     event_loop::{EventLoop, Inbox},
     identity::{Authority, Leaves, ServerCertificates, ServerNames, token::TokenKey},
+    keys::Keys,
     state::{Readable, StateDirectory, replace_file},
 };
 
@@ -43,6 +44,8 @@ pub struct Options {
     pub settings: Settings,
     /// How long a certificate is good for.
     pub certificate_lifetime: Duration,
+    /// How the keys of issuers are fetched.
+    pub keys: KeyOptions,
     /// The file to write once proxies are served.
     pub ready_file: Option<PathBuf>,
 }
@@ -52,7 +55,8 @@ type Ended = anyhow::Result<()>;
 
 /// Serves until `stop`. Returns before that only with the reason why serving cannot go on.
 pub async fn serve(options: Options, stop: CancellationToken) -> anyhow::Result<()> {
-    let Options { directory, state, listen, settings, certificate_lifetime, ready_file } = options;
+    let Options { directory, state, listen, settings, certificate_lifetime, keys: fetching, ready_file } =
+        options;
     let wanted = Wanted::by_reference([settings.mesh_config()]);
     let settings = adopting(settings, &directory, &wanted)?;
     let now = SystemTime::now();
@@ -72,9 +76,17 @@ pub async fn serve(options: Options, stop: CancellationToken) -> anyhow::Result<
     let (update, updates) = mpsc::channel(16);
     let (observation, observations) = mpsc::unbounded_channel();
     let (ready, is_ready) = oneshot::channel();
-    let inbox =
-        Inbox { updates, observations, renewal_period: Certificates::renewal_period(certificate_lifetime) };
-    let event_loop = EventLoop::new(Mesh::new(settings), Arc::clone(&cache), certificates, ready);
+    // Without a bound, for the loop must not wait: what it wishes follows from its own commits.
+    let (wish, wishes) = mpsc::unbounded_channel();
+    let (told, keys) = mpsc::channel(16);
+    let inbox = Inbox {
+        updates,
+        observations,
+        keys,
+        renewal_period: Certificates::renewal_period(certificate_lifetime),
+    };
+    let kept = Keys::open(state.path(), wish);
+    let event_loop = EventLoop::new(Mesh::new(settings), Arc::clone(&cache), certificates, kept, ready);
     let source = DirectorySource::new(directory).wanting(wanted).on_complaints(tell_complaints());
     let observer: Observer = Arc::new(move |seen| {
         // The loop is gone only when everything is about to end.
@@ -90,6 +102,16 @@ pub async fn serve(options: Options, stop: CancellationToken) -> anyhow::Result<
                 biased;
                 () = stop.cancelled() => Ok(()),
                 ended = source.run(update) => ended.map(|never| match never {}).map_err(Into::into),
+            }
+        }
+    });
+    tasks.spawn("fetching of keys", {
+        let stop = stop.clone();
+        async move {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => Ok(()),
+                () = follow_keys(fetching, wishes, told) => Ok(()),
             }
         }
     });

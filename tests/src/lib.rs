@@ -23,6 +23,7 @@ pub mod grpc;
 pub mod hbone;
 pub mod identity;
 pub mod judgement;
+pub mod key_server;
 pub mod lab;
 pub mod loopback;
 pub mod process;

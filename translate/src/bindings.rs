@@ -11,10 +11,9 @@ use crate::{
         wanted_keys::{self, Wanted},
         waypoint_of::{self, WaypointOf},
     },
-    derive::{Derived, Reads, Touched},
+    derive::{Derived, Touched},
     inputs::Inputs,
     mesh::name::{Key, Origin, PortKey, ServiceKey},
-    policy::authentication::Bucket,
 };
 
 #[derive(Default)]
@@ -109,15 +108,7 @@ impl Bindings {
             |(waypoint, service)| serving(waypoint_of, service).any(|serving| serving == waypoint),
             |reads, key| policies_of::bind(reads, inputs, waypoint_of, key),
         );
-        wanted_keys.update(
-            touched,
-            inputs.authentications.changed().iter().flat_map(|policy| {
-                let policy = inputs.authentications.untracked().get(policy);
-                policy.into_iter().flat_map(|policy| policy.sources()).map(|(source, _)| source.clone())
-            }),
-            |source| inputs.authentications.count(&Reads::default(), &Bucket::Needs(source.clone())) > 0,
-            |reads, source| wanted_keys::bind(reads, inputs, source),
-        );
+        wanted_keys::update(wanted_keys, touched, inputs);
     }
 
     /// Everything that can be dialled.

@@ -6,6 +6,8 @@
 //!            of a file   of a file   each name
 //! ```
 //!
+//! `keys` fetches what policies refer to by address: the public keys of those who sign tokens.
+//!
 //! Only `tree` and `alarm` touch the disk. Another source (an API server) needs its own front half and
 //! shares `trim` and `diff`.
 
@@ -15,6 +17,7 @@ mod complaint;
 mod contents;
 mod diff;
 mod directory;
+mod keys;
 mod manifest;
 mod tree;
 mod trim;
@@ -28,6 +31,7 @@ use translate::Change;
 pub use complaint::{Complaint, Severity, Spot};
 pub use diff::Held;
 pub use directory::{DirectoryError, DirectorySource, ReadError, read_directory};
+pub use keys::{Block, Guard, KeyOptions, Told, Wish, follow_keys};
 pub use trim::trim;
 pub use wanted::Wanted;
 

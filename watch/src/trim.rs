@@ -70,15 +70,13 @@ pub fn trim(object: Object) -> Object {
             route.status = None;
             Object::TCPRoute(Arc::new(route))
         }
-        Object::TLSRoute(route) => {
-            let mut route = Arc::unwrap_or_clone(route);
-            trim_metadata(&mut route.metadata);
-            Object::TLSRoute(Arc::new(route))
+        Object::TLSRoute(mut route) => {
+            trim_metadata(&mut Arc::make_mut(&mut route).metadata);
+            Object::TLSRoute(route)
         }
-        Object::ReferenceGrant(grant) => {
-            let mut grant = Arc::unwrap_or_clone(grant);
-            trim_metadata(&mut grant.metadata);
-            Object::ReferenceGrant(Arc::new(grant))
+        Object::ReferenceGrant(mut grant) => {
+            trim_metadata(&mut Arc::make_mut(&mut grant).metadata);
+            Object::ReferenceGrant(grant)
         }
         Object::ServiceEntry(entry) => {
             let mut entry = Arc::unwrap_or_clone(entry);

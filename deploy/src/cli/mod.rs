@@ -3,6 +3,7 @@
 mod bootstrap;
 mod format;
 mod gateway;
+mod keys;
 mod lifetime;
 mod mesh;
 mod place;

@@ -11,7 +11,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use super::{Ending, lifetime, mesh::MeshArguments, state::StateArgument};
+use super::{Ending, keys::KeyArguments, lifetime, mesh::MeshArguments, state::StateArgument};
 use crate::{
     serve::{self, Options},
     telemetry::{self, LogFormat},
@@ -33,6 +33,8 @@ pub(super) struct Serve {
     /// How long the certificates of waypoints are good for; they are renewed well before
     #[arg(long, value_name = "TIME", default_value = "24h", value_parser = lifetime::parse)]
     certificate_lifetime: Duration,
+    #[command(flatten)]
+    keys: KeyArguments,
     /// The form of the log
     #[arg(long, value_enum, default_value = "text")]
     log: LogFormat,
@@ -51,6 +53,7 @@ impl Serve {
             listen: self.listen,
             settings: self.mesh.settings(),
             certificate_lifetime: self.certificate_lifetime,
+            keys: self.keys.options(),
             ready_file: self.ready_file,
         };
         let runtime = runtime::Builder::new_multi_thread().enable_all().build()?;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use proto::{Kind, Object, ObjectRef, TypeUrl, Version};
 use serde_json::json;
 use tempfile::TempDir;
-use translate::Settings;
+use translate::{KeySet, KeySource, Origin, Settings};
 use xds::{Snapshot, StreamId};
 
 use super::*;
@@ -20,6 +20,7 @@ struct Rig {
     ready: oneshot::Receiver<()>,
     start: Moment,
     state: TempDir,
+    wished: mpsc::UnboundedReceiver<watch::Wish>,
 }
 
 impl Rig {
@@ -36,8 +37,10 @@ impl Rig {
         let certificates = Certificates::new(authority, Leaves::open(state.path(), LIFETIME), server);
         let cache = Arc::new(Cache::new());
         let (told, ready) = oneshot::channel();
-        let event_loop = EventLoop::new(Mesh::new(settings), Arc::clone(&cache), certificates, told);
-        Self { event_loop, cache, ready, start, state }
+        let (wish, wished) = mpsc::unbounded_channel();
+        let keys = Keys::open(state.path(), wish);
+        let event_loop = EventLoop::new(Mesh::new(settings), Arc::clone(&cache), certificates, keys, told);
+        Self { event_loop, cache, ready, start, state, wished }
     }
 
     /// One whose source has said all of `changes`.
@@ -50,6 +53,10 @@ impl Rig {
 
     fn source(&mut self, update: Update) {
         self.event_loop.step(Event::Source(update), self.start);
+    }
+
+    fn keys(&mut self, told: Told) {
+        self.event_loop.step(Event::Keys(told), self.start);
     }
 
     fn due_after(&mut self, time: Duration) {
@@ -172,4 +179,38 @@ fn what_proxies_do_needs_no_source() {
     rig.event_loop.step(Event::Proxy(seen), rig.start);
     rig.event_loop.step(Event::Proxy(Observation::Gone { stream, reason: String::new() }), rig.start);
     assert!(rig.snapshot("default/one").is_none());
+}
+
+#[test]
+fn keys_are_wished_for_and_a_restart_has_them_without_asking() {
+    let source = KeySource::Uri("https://keys.example/".into());
+    let policy = json!({
+        "apiVersion": "security.istio.io/v1", "kind": "RequestAuthentication",
+        "metadata": {"name": "tokens", "namespace": "default"},
+        "spec": {
+            "targetRefs": [{"kind": "Gateway", "group": "gateway.networking.k8s.io", "name": "one"}],
+            "jwtRules": [{"issuer": "i", "jwksUri": "https://keys.example/"}],
+        },
+    });
+    let changes = || vec![waypoint("one"), Change::Set(Object::decode(policy.clone()).unwrap().object)];
+    let mut rig = Rig::started(changes());
+    let wish = rig.wished.try_recv().unwrap();
+    assert_eq!(wish.keys().collect::<Vec<_>>(), [&source]);
+    let key = json!({"kty": "OKP", "crv": "Ed25519", "x": "A".repeat(43)});
+    let (keys, _) = KeySet::read(&json!({"keys": [key]}).to_string(), Origin::Published).unwrap();
+    rig.keys(Told::Fetched(source.clone(), Ok(keys)));
+    let versions = rig.versions("default/one");
+    rig.keys(Told::Fetched(source.clone(), Err("down".into())));
+
+    let mut again = Rig::on(rig.state);
+    again.source(Update::Changes(changes()));
+    again.source(Update::Ready);
+    assert_eq!(again.versions("default/one"), versions);
+    again.source(Update::Changes(vec![Change::Remove(ObjectRef {
+        kind: Kind::RequestAuthentication,
+        namespace: "default".into(),
+        name: "tokens".into(),
+    })]));
+    let told = [again.wished.try_recv().unwrap(), again.wished.try_recv().unwrap()];
+    assert_eq!(told[1], watch::Wish::from([(source, None)]));
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    derive::{Reads, Row},
+    derive::{Derived, Reads, Row, Touched},
     inputs::Inputs,
     policy::authentication::{Bucket, KeySource},
 };
@@ -22,8 +22,21 @@ impl Row for Wanted {
     }
 }
 
+/// Finds the sources that policies refer to, and what is asked of each.
+pub(crate) fn update(table: &mut Derived<Wanted>, touched: &mut Touched, inputs: &Inputs) {
+    table.update(
+        touched,
+        inputs.authentications.changed().iter().flat_map(|policy| {
+            let policy = inputs.authentications.untracked().get(policy);
+            policy.into_iter().flat_map(|policy| policy.sources()).map(|(source, _)| source.clone())
+        }),
+        |source| inputs.authentications.count(&Reads::default(), &Bucket::Needs(source.clone())) > 0,
+        |reads, source| bind(reads, inputs, source),
+    );
+}
+
 /// `None` when no policy refers to the source.
-pub(crate) fn bind(reads: &Reads, inputs: &Inputs, source: &KeySource) -> Option<Wanted> {
+fn bind(reads: &Reads, inputs: &Inputs, source: &KeySource) -> Option<Wanted> {
     let policies = inputs.authentications.bucket(reads, &Bucket::Needs(source.clone()));
     let asked = policies.flat_map(|(_, policy)| policy.sources());
     let timeouts = asked.filter(|(wanted, _)| *wanted == source).map(|(_, timeout)| timeout.get());

@@ -54,6 +54,26 @@ impl KeySource {
             }
         }
     }
+
+    /// Whether keys can be fetched there, as far as the text tells.
+    pub fn check_address(uri: &str) -> Result<(), String> {
+        let rest = uri.strip_prefix("https://").or_else(|| uri.strip_prefix("http://"));
+        let Some(rest) = rest else { return Err("it does not start with https:// or http://".to_owned()) };
+        let authority = rest.split(['/', '?']).next().unwrap_or_default();
+        if authority.is_empty() || authority.starts_with(':') {
+            return Err("it names no host".to_owned());
+        }
+        if authority.contains('@') {
+            return Err("it holds a user name or password".to_owned());
+        }
+        if uri.len() > 2048
+            || !uri.bytes().all(|byte| byte.is_ascii_graphic())
+            || uri.contains(['#', '"', '<', '>', '\\', '^', '`', '{', '|', '}'])
+        {
+            return Err("it is no address of 2048 plain characters at most".to_owned());
+        }
+        Ok(())
+    }
 }
 
 impl fmt::Display for KeySource {

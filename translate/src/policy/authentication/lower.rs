@@ -129,16 +129,18 @@ fn lower_keys(
                 }
             };
         }
-        (None, Some(uri)) => check_address(uri)
+        (None, Some(uri)) => KeySource::check_address(uri)
             .map(|()| KeySource::Uri(uri.to_owned()))
             .map_err(|why| (fields.at.field(uri_field), why)),
         (None, None) if issuer.is_empty() => {
             Err((fields.at.clone(), "a rule needs an issuer, or jwks, or jwksUri".to_owned()))
         }
-        (None, None) => check_address(issuer).map(|()| KeySource::Issuer(issuer.to_owned())).map_err(|why| {
-            let why = format!("the issuer cannot be asked for its keys, {why}; set jwks or jwksUri");
-            (fields.at.field("issuer"), why)
-        }),
+        (None, None) => {
+            KeySource::check_address(issuer).map(|()| KeySource::Issuer(issuer.to_owned())).map_err(|why| {
+                let why = format!("the issuer cannot be asked for its keys, {why}; set jwks or jwksUri");
+                (fields.at.field("issuer"), why)
+            })
+        }
     };
     match source {
         Ok(source) => Some(Keys::Fetched { source, timeout }),
@@ -147,26 +149,6 @@ fn lower_keys(
             None
         }
     }
-}
-
-/// Whether keys can be fetched there, as far as the text tells.
-fn check_address(uri: &str) -> Result<(), String> {
-    let rest = uri.strip_prefix("https://").or_else(|| uri.strip_prefix("http://"));
-    let Some(rest) = rest else { return Err("it does not start with https:// or http://".to_owned()) };
-    let authority = rest.split(['/', '?']).next().unwrap_or_default();
-    if authority.is_empty() || authority.starts_with(':') {
-        return Err("it names no host".to_owned());
-    }
-    if authority.contains('@') {
-        return Err("it holds a user name or password".to_owned());
-    }
-    if uri.len() > 2048
-        || !uri.bytes().all(|byte| byte.is_ascii_graphic())
-        || uri.contains(['#', '"', '<', '>', '\\', '^', '`', '{', '|', '}'])
-    {
-        return Err("it is no address of 2048 plain characters at most".to_owned());
-    }
-    Ok(())
 }
 
 fn lower_locations(fields: &Fields<'_>, problems: &mut Problems) -> Vec<Location> {
