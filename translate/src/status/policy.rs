@@ -8,7 +8,11 @@ use crate::{
     derive::{Derived, Reads},
     inputs::Inputs,
     mesh::{mesh_config::RootNamespace, name::Key, protocol::Protocol, service},
-    policy::{authorization::Authorization, extension_provider::Speaks, target::Target},
+    policy::{
+        authorization::{Authorization, custom},
+        extension_provider::Speaks,
+        target::Target,
+    },
 };
 
 /// `None` for a policy without targets: that one is ztunnel's to enforce and to answer for.
@@ -23,7 +27,10 @@ pub(super) fn of(
         return None;
     }
     let unasked = policy.judgement.asks.as_ref().and_then(|name| unasked(reads, inputs, policy, name));
-    let problems = policy.problems.iter().map(ToString::to_string).chain(unasked);
+    let too_early = custom::too_early(&policy.judgement).map(|at| {
+        format!("{at}: nobody knows this yet when an extension provider is asked, so it is taken as given")
+    });
+    let problems = policy.problems.iter().map(ToString::to_string).chain(unasked).chain(too_early);
     let condition = accepted(reads, inputs, waypoint_of, &policy.targets, problems);
     Some(Status { observed_generation: policy.generation, conditions: vec![condition], ..Status::default() })
 }

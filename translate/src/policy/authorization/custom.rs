@@ -8,7 +8,7 @@ use proto::{
     envoy::{HttpExtAuthz, core, ext_authz, http_rbac, http_status, matcher, milliseconds, rbac},
 };
 
-use super::{Action, At, Layer, emit::emit_rule, string};
+use super::{Action, At, Clause, Judgement, Layer, Rule, Source, emit::emit_rule, string};
 use crate::{
     bind::asked_of::Asked,
     envoy::extension::typed,
@@ -18,6 +18,7 @@ use crate::{
         pattern::Pattern,
     },
     policy::extension_provider::{ExtAuthz, Http, Speaks, lower_reference},
+    problem::FieldPath,
     settings::Settings,
 };
 
@@ -57,7 +58,7 @@ pub(crate) fn emit(
             let rules = judgement.rules.iter();
             rules.filter_map(move |rule| {
                 let name = format!("ns[{}]-policy[{}]-rule[{}]", policy.namespace, policy.name, rule.index);
-                let emitted = emit_rule(rule, Action::Deny, at)?;
+                let emitted = emit_rule(&at_first(rule), Action::Deny, at)?;
                 Some((format!("{}{name}", gate(&one.name)), emitted))
             })
         });
@@ -78,6 +79,39 @@ pub(crate) fn emit(
         filters.push(typed(&format!("ask-{}", one.name), &ask(one, &key.waypoint, at.layer, settings)));
     }
     filters
+}
+
+/// The rule as far as it can be judged before anything else has run. What only later filters know would
+/// never match here, and who is not matched is not asked about: it is taken as given.
+fn at_first(rule: &Rule) -> Rule {
+    let known = |clauses: &[Clause<Source>]| {
+        clauses.iter().filter(|clause| clause.any.iter().all(is_known_at_first)).cloned().collect()
+    };
+    Rule {
+        from: rule.from.iter().map(|clauses| known(clauses)).collect(),
+        when_source: known(&rule.when_source),
+        ..rule.clone()
+    }
+}
+
+/// Whether it is known before tokens are read and other filters have run.
+const fn is_known_at_first(test: &Source) -> bool {
+    match test {
+        Source::Identity(_)
+        | Source::Trusted(_)
+        | Source::Ip(_)
+        | Source::RemoteIp(_)
+        | Source::DestinationIp(_)
+        | Source::Header { .. } => true,
+        Source::Metadata { .. } => false,
+    }
+}
+
+/// The fields of a policy that are taken as given, because its provider is asked too early for them.
+pub(crate) fn too_early(judgement: &Judgement) -> impl Iterator<Item = &FieldPath> {
+    let rules = judgement.rules.iter().filter(|_| judgement.asks.is_some());
+    let clauses = rules.flat_map(|rule| rule.from.iter().flatten().chain(&rule.when_source));
+    clauses.filter(|clause| !clause.any.iter().all(is_known_at_first)).map(|clause| &clause.at)
 }
 
 /// How the names of a provider's rules begin. No provider has a slash in its name, so that no provider is
