@@ -42,6 +42,27 @@ const PENDING: [(&str, &[&str]); 3] = [
     ("connection.sni", &["T449"]),
 ];
 
+/// What has gone wrong before, in Istio or Envoy, where a control plane decides whether it can again: the
+/// advisory, and the cases that would get another verdict.
+const ADVISORIES: [(&str, &[&str]); 16] = [
+    ("CVE-2019-9901: dot segments", &["T243", "T244"]),
+    ("CVE-2020-8595, CVE-2021-39156: query or fragment in a path", &["T225", "T282"]),
+    ("CVE-2020-16844: suffixes of principals", &["T046", "T048", "T049"]),
+    ("CVE-2021-21378: tokens that may be missing", &["T409", "T411", "T412"]),
+    ("CVE-2021-29492: escaped slashes", &["T256", "T257", "T258"]),
+    ("CVE-2021-31920: multiple slashes", &["T246", "T255"]),
+    ("CVE-2021-39155: hosts in another case", &["T179", "T193"]),
+    ("CVE-2021-32777, CVE-2026-26308: repeated headers", &["T317", "T318", "T319"]),
+    ("CVE-2025-46821: characters that templates do not know", &["T291", "T292", "T293", "T294", "T300"]),
+    ("CVE-2026-39350, istio 59992: dots in accounts, namespaces and principals", &["T077", "T080", "T066"]),
+    ("CVE-2026-73551: parameters of dot segments", &["T261"]),
+    ("ISTIO-SECURITY-2021-002: which port is meant", &["T151", "T152", "T155", "T156"]),
+    ("ISTIO-SECURITY-2021-004: what is not said of a caller", &["T054", "T055", "T072", "T095"]),
+    ("addresses of a tunnel that never match", &["T131", "T132", "T135", "T136", "T445"]),
+    ("methods in small letters by HTTP/2", &["T201"]),
+    ("mistakes that open", &["T467", "T469", "T471", "T472", "T474"]),
+];
+
 /// How many requests are on their way at a time.
 const AT_ONCE: usize = 16;
 
@@ -80,6 +101,11 @@ fn every_case_is_played_and_every_pending_one_is_a_case() -> Result<()> {
     for id in PENDING.iter().flat_map(|(_, ids)| *ids) {
         ensure!(distinct.contains(id), "{id} is pending and no case");
     }
+    for (advisory, ids) in ADVISORIES {
+        for id in ids {
+            ensure!(distinct.contains(id), "{id} shows {advisory}, and is no case");
+        }
+    }
     Ok(())
 }
 
@@ -100,7 +126,11 @@ fn holds(mesh: &Mesh) -> Result<()> {
                 (Ok(()), Some((cause, _))) => {
                     faults.push(format!("{} gets its verdict: take it from the list of {cause:?}", case.id));
                 }
-                (Err(error), None) => faults.push(format!("{}: {error:#} ({})", case.id, case.why)),
+                (Err(error), None) => {
+                    let of = ADVISORIES.iter().filter(|(_, ids)| ids.contains(&case.id.as_str()));
+                    let of: Vec<_> = of.map(|(advisory, _)| *advisory).collect();
+                    faults.push(format!("{}: {error:#} ({}) {of:?}", case.id, case.why));
+                }
                 (Err(_), Some(_)) => waiting += 1,
             }
         }

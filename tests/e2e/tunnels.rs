@@ -122,7 +122,7 @@ fn a_certificate_with_two_identities_or_with_none_is_refused() -> Result<()> {
 #[test]
 fn concurrent_tunnels_of_two_identities_are_never_judged_as_each_other() -> Result<()> {
     /// Of each identity.
-    const REQUESTS: usize = 500;
+    const REQUESTS: usize = 5_000;
     lab::test(&shop(), async |lab| {
         let (curl, wget) = (lab.client("default", "curl")?, lab.client("default", "wget")?);
         let calls = (0..2 * REQUESTS).map(|index| {

@@ -1,6 +1,7 @@
 //! Conditions: what we say about an object, as values. Writing them somewhere is `deploy`'s task.
 
 mod authentication;
+mod enforced;
 mod gateway;
 mod mesh_config;
 mod policy;

@@ -2,7 +2,7 @@
 
 use proto::{Kind, Name};
 
-use super::{Condition, Status, Truth};
+use super::{Condition, Status, Truth, enforced};
 use crate::{
     bind::{asked_of, waypoint_of::WaypointOf},
     derive::{Derived, Reads},
@@ -32,7 +32,12 @@ pub(super) fn of(
     });
     let problems = policy.problems.iter().map(ToString::to_string).chain(unasked).chain(too_early);
     let condition = accepted(reads, inputs, waypoint_of, &policy.targets, problems);
-    Some(Status { observed_generation: policy.generation, conditions: vec![condition], ..Status::default() })
+    let in_part = enforced::of(reads, inputs, policy);
+    Some(Status {
+        observed_generation: policy.generation,
+        conditions: [condition].into_iter().chain(in_part).collect(),
+        ..Status::default()
+    })
 }
 
 /// Whether the policy governs something, and what is wrong with it.
