@@ -15,8 +15,10 @@ pub(crate) fn report(seed: u64, set: &Set, request: &Request, found: &str) -> ! 
     let mut at = 0;
     while let Some(path) = places(&set.manifests).get(at).cloned() {
         let mut smaller = set.clone();
-        remove(&mut smaller.manifests, &path);
-        if let Some(still) = smaller.disagreement(&request) {
+        // An empty list is another mistake than what is looked for.
+        if remove(&mut smaller.manifests, &path)
+            && let Some(still) = smaller.disagreement(&request)
+        {
             (set, found) = (smaller, still);
         } else {
             at += 1;
@@ -64,18 +66,21 @@ fn places(manifests: &Value) -> Vec<Vec<String>> {
     found
 }
 
-fn remove(value: &mut Value, path: &[String]) {
-    let Some((name, rest)) = path.split_first() else { return };
+/// Not the only item of a list.
+fn remove(value: &mut Value, path: &[String]) -> bool {
+    let Some((name, rest)) = path.split_first() else { return false };
     match (value, rest.is_empty()) {
         (Value::Array(list), true) => {
-            list.remove(name.parse().unwrap());
+            let several = list.len() > 1;
+            if several {
+                list.remove(name.parse().unwrap());
+            }
+            several
         }
-        (Value::Object(object), true) => {
-            object.remove(name);
-        }
+        (Value::Object(object), true) => object.remove(name).is_some(),
         (Value::Array(list), false) => remove(&mut list[name.parse::<usize>().unwrap()], rest),
         (Value::Object(object), false) => remove(object.get_mut(name).unwrap(), rest),
-        (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_), _) => {}
+        (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_), _) => false,
     }
 }
 

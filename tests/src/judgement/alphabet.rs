@@ -2,16 +2,9 @@
 
 use super::field::Kind;
 
-/// What random policies leave out: what the compiler refuses with a problem so far, and server names,
-/// which it cannot see when it judges a tunnel.
-pub(crate) const LEFT_OUT: &[Kind] = &[
-    Kind::RequestPrincipal,
-    Kind::Claim,
-    Kind::Sni,
-    Kind::RemoteIp,
-    Kind::DestinationIp,
-    Kind::Experimental,
-];
+/// What random policies leave out: claims, which no compiled rule asks for yet; server names, which are
+/// not known when a tunnel is judged; and metadata, which is taken as given before a provider is asked.
+pub(crate) const LEFT_OUT: &[Kind] = &[Kind::RequestPrincipal, Kind::Claim, Kind::Sni, Kind::Experimental];
 
 /// Keys of conditions.
 pub(crate) const KEYS: &[(&str, Kind)] = &[
@@ -29,6 +22,7 @@ pub(crate) const KEYS: &[(&str, Kind)] = &[
     ("request.headers[x-b]", Kind::Header),
     ("request.headers[x-b]", Kind::Header),
     ("request.headers[:authority]", Kind::Host),
+    ("request.headers[:method]", Kind::Method),
     ("request.headers[:path]", Kind::Path),
     ("request.auth.principal", Kind::RequestPrincipal),
     ("request.auth.audiences", Kind::Claim),
@@ -110,6 +104,8 @@ pub(crate) fn values(kind: Kind) -> &'static [&'static str] {
             "/a/{*}/",
             "{**}",
             "/{*}/b/{**}",
+            "//{*}",
+            "/{*}//",
             "/\u{fc}*",
         ],
         Kind::Port => &["80", "9000", "7000", "080", "0", "65535"],
@@ -141,8 +137,8 @@ pub(crate) fn bad_values(kind: Kind) -> &'static [&'static str] {
         Kind::SourceIp | Kind::RemoteIp | Kind::DestinationIp => {
             &["10.0.0.0/33", "a.b.c.d", "010.0.0.1", "10.0.0.0/08", "10.0.0.0/+8", "fe80::1%eth0", ""]
         }
-        Kind::Path => &["/a/{x}", "/{**}/{*}", "/{*}.txt", "/a{", "}", "/a//{*}"],
-        Kind::Port => &["65536", "-1", "+80", " 80", ""],
+        Kind::Path => &["/a/{x}", "/{**}/{*}", "/{*}.txt", "/a{", "}", "/a//{*}", "/{*}/a/*"],
+        Kind::Port => &["http", "tcp", "none", "65536", "-1", "+80", " 80", ""],
         Kind::Principal
         | Kind::Namespace
         | Kind::Host
