@@ -10,7 +10,6 @@ use crate::{
     mesh::{mesh_config::RootNamespace, name::Key, protocol::Protocol, service},
     policy::{
         authorization::{Authorization, custom},
-        extension_provider::Speaks,
         target::Target,
     },
 };
@@ -124,10 +123,9 @@ fn target_status(
 
 /// Why the provider of a policy is not asked, everywhere or somewhere.
 fn unasked(reads: &Reads, inputs: &Inputs, policy: &Authorization, name: &Name) -> Option<String> {
-    let (provider, _) = match asked_of::resolve(reads, inputs, name) {
-        Ok(resolved) => resolved,
-        Err(why) => return Some(format!("{why}, so what the rules match is denied")),
-    };
+    if let Err(why) = asked_of::resolve(reads, inputs, name) {
+        return Some(format!("{why}, so what the rules match is denied"));
+    }
     let of_tcp = |target: &Target| {
         let (key, bucket) = match target {
             Target::Service(key) => (key, service::Bucket::DeclaredBy(key.reference(Kind::Service))),
@@ -138,12 +136,9 @@ fn unasked(reads: &Reads, inputs: &Inputs, policy: &Authorization, name: &Name) 
         let speaks = |row: &service::Service| row.ports.iter().any(|port| port.protocol == Protocol::Tcp);
         rows.any(|(_, row)| speaks(row)).then(|| key.to_string())
     };
-    match provider.speaks {
-        Speaks::Grpc => None,
-        Speaks::Http(_) => policy.targets.iter().find_map(of_tcp).map(|service| {
-            format!(
-                "on the TCP ports of {service} what the rules match is denied: extension provider {name:?} is asked by HTTP, and a connection has no request to ask about; use envoyExtAuthzGrpc"
-            )
-        }),
-    }
+    policy.targets.iter().find_map(of_tcp).map(|service| {
+        format!(
+            "on the TCP ports of {service} what the rules match is denied: extension provider {name:?} is asked about requests, and a connection has none"
+        )
+    })
 }

@@ -36,12 +36,12 @@ pub(super) fn lower(spec: &Fields<'_>, problems: &mut Problems) -> Option<Name> 
     None
 }
 
-/// Whether the provider can be asked there. An HTTP request has a method and a path, and an HTTP provider
-/// gets them; a tunnel has neither.
-pub(crate) fn can_ask(asked: &Asked, layer: Layer) -> bool {
-    match (layer, &asked.provider.speaks) {
-        (Layer::Http, _) | (Layer::Tcp, Speaks::Grpc) => true,
-        (Layer::Tcp, Speaks::Http(_)) => false,
+/// Whether anybody can be asked there. Envoy makes the filters of a route when a request arrives, and the
+/// route of a tunnel is found later: what its policies ask would be asked by nobody.
+pub(crate) const fn can_ask(layer: Layer) -> bool {
+    match layer {
+        Layer::Http => true,
+        Layer::Tcp => false,
     }
 }
 
@@ -53,7 +53,7 @@ pub(crate) fn emit(
     settings: &Settings,
 ) -> Vec<core::TypedExtensionConfig> {
     let mut filters = Vec::new();
-    for one in asked.iter().filter(|asked| can_ask(asked, at.layer)) {
+    for one in asked.iter().filter(|_| can_ask(at.layer)) {
         let rules = one.policies.iter().flat_map(|(policy, judgement)| {
             let rules = judgement.rules.iter();
             rules.filter_map(move |rule| {
