@@ -5,6 +5,7 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 use anyhow::{Context, Result, bail, ensure};
 use http::{HeaderMap, Method};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, pki_types::ServerName};
+use serde_json::json;
 use tests::{
     Lab,
     exchange::{Request, Session, Version},
@@ -16,7 +17,10 @@ use tokio::{
     time::timeout,
 };
 
-use super::cases::{Ask, Case, Set, Verdict};
+use super::{
+    cases::{Ask, Case, Set, Verdict},
+    manifests::ISSUER,
+};
 
 /// Longer than any answer takes, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -30,7 +34,6 @@ pub(super) async fn judged(lab: &Lab, set: &Set, case: &Case) -> Result<Verdict>
 }
 
 async fn ask(lab: &Lab, set: &Set, ask: &Ask) -> Result<Verdict> {
-    ensure!(set.tokens.is_empty() && ask.token.is_none(), "there are no tokens yet");
     let tunnel = match dial(lab, set, ask).await {
         Ok(tunnel) => tunnel,
         Err(hbone::Error::Refused { status: 403, body }) if set.tcp && body == DENIED => {
@@ -99,10 +102,29 @@ fn client_hello(name: &str) -> Result<Vec<u8>> {
     Ok(hello)
 }
 
+/// The headers of the request, with its tokens signed.
+fn headers(ask: &Ask) -> Result<Vec<(String, String)>> {
+    let mut headers = Vec::new();
+    for (name, value) in &ask.headers {
+        let signed = value.split_once("JWT:iss=").map(|(before, issuer)| {
+            Ok::<_, anyhow::Error>(format!(
+                "{before}{}",
+                ISSUER.sign(&json!({"iss": issuer, "sub": "some"}))?
+            ))
+        });
+        headers.push((name.clone(), signed.transpose()?.unwrap_or_else(|| value.clone())));
+    }
+    if let Some(token) = &ask.token {
+        let token = token.as_str().map_or_else(|| ISSUER.sign(token), |text| Ok(text.to_owned()))?;
+        headers.push(("authorization".to_owned(), format!("Bearer {token}")));
+    }
+    Ok(headers)
+}
+
 /// By hand, as no client library sends a method in lower case or an empty host.
 async fn http1(lab: &Lab, mut tunnel: Tunnel, ask: &Ask) -> Result<(u16, String)> {
     let mut request = format!("{} {} HTTP/1.1\r\nhost: {}\r\n", ask.method, ask.path, ask.host);
-    for (name, value) in &ask.headers {
+    for (name, value) in &headers(ask)? {
         request.extend([name, ": ", value, "\r\n"]);
     }
     request.push_str("\r\n");

@@ -1,12 +1,15 @@
 //! The objects that the sets of one mesh are judged by.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::LazyLock};
 
 use anyhow::Result;
 use serde_json::{Value, json};
-use tests::lab::Setup;
+use tests::{lab::Setup, token::Issuer};
 
 use super::cases::{Mesh, Set};
+
+/// Whose tokens every rule of every set takes.
+pub(super) static ISSUER: LazyLock<Issuer> = LazyLock::new(|| Issuer::new("key").expect("a key can be made"));
 
 /// The port of the pod that answers, by what the set speaks.
 const HTTP: u16 = 8080;
@@ -29,6 +32,17 @@ pub(super) fn setup(mesh: &Mesh, sets: &[Set], ipv6: bool) -> Result<Setup> {
             let waypoint = if address.is_ipv6() { "waypoint-v6" } else { "waypoint" };
             objects.extend(service(&name, &address.to_string(), waypoint, set.tcp));
             targets.push(json!({"group": "", "kind": "Service", "name": name}));
+        }
+        if !set.tokens.is_empty() {
+            let rules = set.tokens.iter().cloned().map(|mut rule| {
+                rule["jwks"] = json!(ISSUER.jwks());
+                rule
+            });
+            objects.push(json!({
+                "apiVersion": "security.istio.io/v1", "kind": "RequestAuthentication",
+                "metadata": {"name": format!("set-{}", set.number), "namespace": "foo"},
+                "spec": {"targetRefs": targets, "jwtRules": rules.collect::<Vec<_>>()},
+            }));
         }
         for (index, policy) in set.policies.iter().enumerate() {
             let mut metadata = policy.metadata.clone();
