@@ -8,7 +8,6 @@ use super::{Check, KeySet};
 use crate::envoy::{extension::typed, filter_state};
 
 /// Where the claims of a verified token are for the filters behind, in Envoy's dynamic metadata.
-#[allow(dead_code, reason = "conditions on claims follow")]
 pub(crate) const METADATA: &str = "envoy.filters.http.jwt_authn";
 /// The field there.
 pub(crate) const PAYLOAD: &str = "payload";

@@ -11,7 +11,7 @@ mod lower;
 
 use std::{collections::BTreeSet, sync::Arc};
 
-pub(crate) use emit::emit;
+pub(crate) use emit::{METADATA, PAYLOAD, emit};
 pub use keys::{KeySet, KeySource, Origin};
 pub(crate) use lower::lower;
 

@@ -103,7 +103,7 @@ const fn is_known_at_first(test: &Source) -> bool {
         | Source::RemoteIp(_)
         | Source::DestinationIp(_)
         | Source::Header { .. } => true,
-        Source::Metadata { .. } => false,
+        Source::Metadata { .. } | Source::Claims(_) => false,
     }
 }
 

@@ -9,7 +9,7 @@ use proto::{Name, mesh_api};
 use serde_json::Value;
 
 use super::{
-    Action, Authorization, Clause, Judgement, Operation, Rule, Source, custom,
+    Action, Authorization, Clause, Judgement, Operation, Rule, Source, claims, custom,
     source::{
         OPERATION_KEYS, OPERATIONS, Place, Read, SOURCE_KEYS, SOURCES, header, header_name, metadata,
         metadata_key,
@@ -275,6 +275,11 @@ fn lower_condition(
     if let Some(name) = header_name(key) {
         match name {
             Ok(name) => source(place, rule, problems, &|place, text| header(place, &name, text)),
+            Err(message) => problems.invalid(&at, message),
+        }
+    } else if let Some(path) = claims::claim_key(key) {
+        match path {
+            Ok(path) => source(place, rule, problems, &|_, text| claims::claim(&path, text)),
             Err(message) => problems.invalid(&at, message),
         }
     } else if let Some(named) = metadata_key(key) {

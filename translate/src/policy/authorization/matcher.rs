@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use proto::envoy::{self, matcher, rbac, route};
 
-use super::{IpBlock, Layer, Operation, Source, Value};
+use super::{IpBlock, Layer, Operation, Source, Value, claims};
 use crate::{
     envoy::{
         dispatch,
@@ -31,6 +31,7 @@ pub(super) fn principal(test: &Source, layer: Layer) -> rbac::Principal {
         (Source::RemoteIp(block), Layer::Http) => Identifier::RemoteIp(core_range(*block)),
         (Source::DestinationIp(block), _) => address(LOCAL_ADDRESS, &[*block]),
         (Source::Header { name, value, any_case }, _) => Identifier::Header(header(name, value, *any_case)),
+        (Source::Claims(ways), _) => claims::identifier(ways),
         (Source::Metadata { filter, key, value }, _) => {
             Identifier::SourcedMetadata(metadata(filter, key, value))
         }

@@ -3,6 +3,7 @@
 //! `lower` reads the policy, once. `emit` makes Envoy RBAC of it, for the requests of an HTTP port or
 //! for the tunnel of a TCP port: one policy, one meaning, two places.
 
+mod claims;
 pub(crate) mod custom;
 mod emit;
 mod lower;
@@ -14,6 +15,7 @@ use std::{net::IpAddr, sync::Arc};
 
 use proto::Name;
 
+use claims::Claim;
 pub(crate) use emit::{AUDIT, At, DRY_RUN_ALLOW, DRY_RUN_DENY, Layer, Verdicts, emit};
 pub(crate) use lower::lower;
 pub(crate) use matcher::string;
@@ -98,6 +100,8 @@ pub(crate) enum Source {
     Header { name: String, value: Pattern, any_case: bool },
     /// What a filter before us said of the request.
     Metadata { filter: String, key: String, value: Value },
+    /// What the token says that a request was let in with: all of the claims of some way.
+    Claims(Vec<Vec<Claim>>),
 }
 
 /// How a value of metadata is compared.
@@ -140,7 +144,7 @@ impl Source {
     /// Whether only an HTTP request can be asked this.
     pub(crate) const fn needs_http(&self) -> bool {
         match self {
-            Self::Header { .. } => true,
+            Self::Header { .. } | Self::Claims(_) => true,
             Self::Identity(_)
             | Self::Trusted(_)
             | Self::Ip(_)

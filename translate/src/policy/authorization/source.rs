@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use proto::Name;
 
-use super::{IpBlock, Operation, Source, Trusted, Value};
+use super::{IpBlock, Operation, Source, Trusted, Value, claims::request_principal};
 use crate::mesh::pattern::{LONGEST_REGEX, Pattern, quote};
 
 /// What a value needs to be understood.
@@ -21,8 +21,9 @@ pub(super) struct Place<'p> {
 pub(super) type Read<T> = fn(&Place<'_>, &str) -> Result<T, String>;
 
 /// The fields of `source`, without their `not` forms.
-pub(super) const SOURCES: [(&str, Read<Source>); 6] = [
+pub(super) const SOURCES: [(&str, Read<Source>); 7] = [
     ("principals", principal),
+    ("requestPrincipals", request_principal),
     ("serviceAccounts", service_account),
     ("trustDomains", trust_domain),
     ("namespaces", namespace),
@@ -35,7 +36,8 @@ pub(super) const OPERATIONS: [(&str, Read<Operation>); 4] =
     [("hosts", host), ("methods", method), ("paths", path), ("ports", port)];
 
 /// The keys of `when` that speak of the source.
-pub(super) const SOURCE_KEYS: [(&str, Read<Source>); 7] = [
+pub(super) const SOURCE_KEYS: [(&str, Read<Source>); 8] = [
+    ("request.auth.principal", request_principal),
     ("source.principal", principal),
     ("source.serviceAccount", service_account),
     ("source.trustDomain", trust_domain),

@@ -106,7 +106,8 @@ fn trusting(clauses: &[Clause<Source>], trust: &Trust) -> Vec<Clause<Source>> {
         | Source::RemoteIp(_)
         | Source::DestinationIp(_)
         | Source::Header { .. }
-        | Source::Metadata { .. } => vec![test.clone()],
+        | Source::Metadata { .. }
+        | Source::Claims(_) => vec![test.clone()],
     };
     let clause = |clause: &Clause<Source>| Clause {
         at: clause.at.clone(),
