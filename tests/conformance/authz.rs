@@ -24,14 +24,7 @@ use cases::{Case, Mesh, Set};
 
 /// Cases that do not get their verdict yet, each with what it waits for. One of them that does get it
 /// fails the test, so that the list can only become shorter.
-const PENDING: [(&str, &[&str]); 3] = [
-    (
-        "claims",
-        &[
-            "T335", "T342", "T343", "T348", "T358", "T368", "T369", "T374", "T375", "T384", "T386", "T387",
-            "T392", "T397", "T398", "T403",
-        ],
-    ),
+const PENDING: [(&str, &[&str]); 2] = [
     (
         "callers of other trust domains",
         &["T040", "T047", "T079", "T090", "T091", "T093", "T096", "T108", "T118", "T122"],
