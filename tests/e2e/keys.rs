@@ -105,6 +105,7 @@ fn a_restart_without_a_network_has_the_keys_of_before() -> Result<()> {
         becomes(lab, &issuer, "i", 200).await?;
         drop(server);
         let before = crate::shop::settled(crate::shop::waypoint(lab)?).await?;
+        lab.portolan.stop().await?;
         lab.portolan.restart().await?;
         told(lab, "connecting to").await?;
         let after = crate::shop::settled(crate::shop::waypoint(lab)?).await?;
