@@ -63,7 +63,7 @@ pub fn judge(policies: &[&Policy], request: &Request, inverted: Option<(Kind, bo
     // ask, what would be asked about is denied with all else that is, after those who can be asked.
     let mut nobody = BTreeSet::new();
     for (name, asking) in by_provider {
-        match request.answers.get(name).filter(|answer| !is_tcp(request) || answer.takes_connections) {
+        match request.answers.get(name).filter(|_| !is_tcp(request)) {
             Some(answer) if answer.allows => {}
             Some(_) => return deny(Because::Refused(name.to_owned())),
             None => nobody.extend(asking),

@@ -32,8 +32,6 @@ pub struct Request {
 pub struct Answer {
     /// Whether it allows it.
     pub allows: bool,
-    /// Whether it can be asked about connections too.
-    pub takes_connections: bool,
 }
 
 /// What a connection carries.
