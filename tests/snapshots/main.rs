@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this target is a test")]
 
+mod attachment;
 mod mesh_state;
 mod oracle;
 mod precedence;

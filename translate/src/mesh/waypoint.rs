@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// The classes whose Gateways are waypoints of ours.
-const CLASSES: [&str; 2] = ["istio-waypoint", "portolan-waypoint"];
+pub(crate) const CLASSES: [&str; 2] = ["istio-waypoint", "portolan-waypoint"];
 /// The only port on which ztunnel looks for a waypoint.
 pub(crate) const HBONE_PORT: u16 = 15008;
 

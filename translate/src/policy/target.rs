@@ -57,6 +57,13 @@ pub(crate) fn lower(spec: &Fields<'_>, namespace: &Name, problems: &mut Problems
     targets
 }
 
+/// Whether a policy names any targets at all, known or not. An empty list names none, and such a policy
+/// is ztunnel's.
+pub(crate) fn names_any(spec: &Fields<'_>) -> bool {
+    let nothing = |value: &serde_json::Value| value.is_null() || value.as_array().is_some_and(Vec::is_empty);
+    ["targetRefs", "targetRef"].iter().any(|field| spec.get(field).is_some_and(|value| !nothing(value)))
+}
+
 fn lower_target(target: &Fields<'_>, namespace: &Name, problems: &mut Problems) -> Option<Target> {
     let group = target.string("group", problems).unwrap_or_default();
     let kind = target.string("kind", problems).unwrap_or_default();
@@ -82,7 +89,7 @@ fn lower_target(target: &Fields<'_>, namespace: &Name, problems: &mut Problems) 
             problems.unsupported(
                 &target.at.field("kind"),
                 format!(
-                    "{kind:?} of group {group:?} cannot be a target; use Service, ServiceEntry or Gateway"
+                    "{kind:?} of group {group:?} cannot be a target; use Service, ServiceEntry, Gateway or GatewayClass"
                 ),
             );
             None

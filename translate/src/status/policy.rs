@@ -1,5 +1,7 @@
 //! What we say about a policy that names its targets.
 
+use std::collections::BTreeSet;
+
 use proto::{Kind, Name};
 
 use super::{Condition, Status, Truth, enforced};
@@ -7,7 +9,7 @@ use crate::{
     bind::{asked_of, waypoint_of::WaypointOf},
     derive::{Derived, Reads},
     inputs::Inputs,
-    mesh::{mesh_config::RootNamespace, name::Key, protocol::Protocol, service},
+    mesh::{mesh_config::RootNamespace, name::Key, protocol::Protocol, service, waypoint},
     policy::{
         authorization::{Authorization, custom},
         target::Target,
@@ -52,14 +54,16 @@ pub(super) fn accepted(
     let bound = found.iter().filter(|target| target.bound).count();
     let unbound = found.iter().filter(|target| !target.bound).map(|target| target.message.clone());
     let bad: Vec<String> = unbound.chain(problems).collect();
-    let good = found.iter().filter(|target| target.bound).map(|target| target.message.clone());
+    // Two services behind one waypoint are bound to it once.
+    let good: BTreeSet<_> =
+        found.iter().filter(|target| target.bound).map(|target| target.message.clone()).collect();
     let (truth, reason) = match (bound, found.as_slice()) {
         (0, [only]) => (Truth::False, only.reason),
         (0, _) => (Truth::False, "Invalid"),
         (_, _) if bad.is_empty() => (Truth::True, "Accepted"),
         (_, _) => (Truth::True, "PartiallyInvalid"),
     };
-    let message = good.chain(bad).collect::<Vec<_>>().join("; ");
+    let message = good.into_iter().chain(bad).collect::<Vec<_>>().join("; ");
     Condition { kind: "WaypointAccepted", truth, reason, message }
 }
 
@@ -107,6 +111,15 @@ fn target_status(
         Target::Gateway(gateway) => {
             unbound("TargetNotFound", format!("Gateway {gateway} is not a waypoint of Portolan"))
         }
+        // What no waypoint of ours can be of governs nothing, whoever asks.
+        Target::Class(class) if !waypoint::CLASSES.contains(&&*class.name) => unbound(
+            "Invalid",
+            format!(
+                "GatewayClass {} is no class of waypoints; use {}",
+                class.name,
+                waypoint::CLASSES.join(" or ")
+            ),
+        ),
         Target::Class(class) => match inputs.root.get(reads, &()).map(|root| &**root) {
             Some(RootNamespace::Named(root)) if *root == class.namespace => bound(class.name.to_string()),
             Some(RootNamespace::Named(root)) => {

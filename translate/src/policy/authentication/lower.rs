@@ -61,7 +61,7 @@ pub(crate) fn lower(object: &mesh_api::RequestAuthentication) -> Authentication 
         generation: object.metadata.generation,
         created: created(&object.metadata),
         targets: target::lower(&spec, &namespace, &mut problems),
-        targeted: spec.get("targetRefs").is_some() || spec.get("targetRef").is_some(),
+        targeted: target::names_any(&spec),
         rules,
         problems: problems.0,
     }

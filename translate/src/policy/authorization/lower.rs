@@ -48,7 +48,7 @@ pub(crate) fn lower(object: &mesh_api::AuthorizationPolicy) -> Authorization {
     Authorization {
         generation: object.metadata.generation,
         targets,
-        targeted: spec.get("targetRefs").is_some() || spec.get("targetRef").is_some(),
+        targeted: target::names_any(&spec),
         judgement: Arc::new(Judgement { action, dry_run, rules, asks }),
         problems: problems.0,
     }
