@@ -62,6 +62,6 @@ pub fn parse_any(type_name: &str, json: &Value) -> Result<envoy::Any, RenderErro
     Ok(envoy::Any { type_url: format!("type.googleapis.com/{type_name}"), value: message.encode_to_vec() })
 }
 
-fn pool() -> Result<&'static DescriptorPool, RenderError> {
+pub(crate) fn pool() -> Result<&'static DescriptorPool, RenderError> {
     POOL.as_ref().map_err(|error| RenderError::Descriptors(error.to_string()))
 }

@@ -3,6 +3,7 @@
 //! Nothing here has behavior beyond reading, naming and printing. The other rooms meet on these
 //! types, so this is also the only crate that names `envoy-types`, `gateway-api` and `k8s-openapi`.
 
+pub mod constraints;
 pub mod envoy;
 pub mod gateway;
 pub mod kubernetes;

@@ -102,6 +102,8 @@ fn a_restart_without_a_network_has_the_keys_of_before() -> Result<()> {
         let issuer = Issuer::new("one")?;
         server.serve("/jwks", Page::Body(issuer.jwks()));
         lab.write("tokens.yaml", &policy(&[json!({"issuer": "i", "jwksUri": server.url("/jwks")})]))?;
+        // Before the policy is there, every token passes.
+        becomes(lab, &Issuer::new("stranger")?, "i", 401).await?;
         becomes(lab, &issuer, "i", 200).await?;
         drop(server);
         let before = crate::shop::settled(crate::shop::waypoint(lab)?).await?;

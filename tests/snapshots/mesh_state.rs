@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use proto::{Name, ObjectRef, TypeUrl, Version};
+use proto::{Name, ObjectRef, TypeUrl, Version, constraints::violations};
 use translate::{Audience, Commit, status::Status};
 
 pub(crate) type ResourceKey = (Audience, TypeUrl, Name);
@@ -22,6 +22,8 @@ impl State {
             for resource in &delta.set {
                 let key = (audience.clone(), resource.type_url, resource.name.clone());
                 assert!(named.insert(key.clone()), "{key:?} was reported twice");
+                let broken = violations(resource.type_url.as_str(), resource.body.plain()).unwrap();
+                assert_eq!(broken, [], "{key:?}: Envoy would reject it");
                 let old =
                     self.resources.insert(key.clone(), (resource.version, resource.body.plain().to_vec()));
                 assert_ne!(

@@ -16,6 +16,7 @@ mod found;
 pub(crate) mod infrastructure;
 pub(crate) mod main_internal;
 pub(crate) mod merged;
+pub(crate) mod refusal;
 pub(crate) mod request_route;
 pub(crate) mod route_config;
 pub(crate) mod scope;

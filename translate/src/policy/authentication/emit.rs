@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use proto::envoy::{Empty, core, jwt, jwt::jwt_requirement::RequiresType as Type, route};
+use proto::envoy::{Empty, core, jwt, jwt::jwt_requirement::RequiresType as Type, pack, route};
 
 use super::{Check, KeySet};
-use crate::envoy::{extension::typed, filter_state};
+use crate::envoy::{extension::typed, filter_state, refusal::refusal};
 
 /// Where the claims of a verified token are for the filters behind, in Envoy's dynamic metadata.
 pub(crate) const METADATA: &str = "envoy.filters.http.jwt_authn";
@@ -63,6 +63,11 @@ fn any(requirements: Vec<jwt::JwtRequirement>) -> jwt::JwtRequirement {
     require(Type::RequiresAny(jwt::JwtRequirementOrList { requirements }))
 }
 
+/// Why Envoy would not take the rule.
+pub(super) fn refused(check: &Check) -> Option<String> {
+    refusal(&pack(&provider(check, &KeySet::nobody())))
+}
+
 fn provider(check: &Check, keys: &KeySet) -> jwt::JwtProvider {
     let Check {
         issuer,
@@ -106,5 +111,22 @@ fn provider(check: &Check, keys: &KeySet) -> jwt::JwtProvider {
             space_delimited_claims: space_delimited.iter().cloned().collect(),
         }),
         ..jwt::JwtProvider::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::Location, *};
+
+    /// Reading a policy lets no such name through; this is the net below.
+    #[test]
+    fn a_rule_that_envoy_would_reject_is_told_from_one_that_it_takes() {
+        let from = |name: &str| {
+            let location = Location { name: name.to_owned(), prefix: String::new() };
+            Check { from_headers: vec![location], ..Check::default() }
+        };
+        assert_eq!(refused(&from("x-token")), None);
+        let why = refused(&from("x-to\nken")).unwrap_or_default();
+        assert!(why.starts_with("from_headers[0].name"), "{why}");
     }
 }

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use proto::{Name, mesh_api};
 use serde_json::Value;
 
-use super::{Authentication, Check, ClaimHeader, KeySet, KeySource, Keys, Location, Origin, Rule};
+use super::{
+    Authentication, Check, ClaimHeader, KeySet, KeySource, Keys, Location, Origin, Rule, emit::refused,
+};
 use crate::{
     fields::{Fields, Problems, kind},
     mesh::name::created,
@@ -88,6 +90,10 @@ fn lower_rule(value: &Value, at: FieldPath, problems: &mut Problems) -> Rule {
     check.space_delimited.extend(ALWAYS_SPACE_DELIMITED.map(str::to_owned));
     let mut unused = Vec::new();
     let keys = lower_keys(&fields, &check.issuer, &mut unused, problems);
+    if let Some(why) = refused(&check) {
+        problems.invalid(&fields.at, format!("Envoy does not take what follows from it ({why})"));
+        check = Check::default();
+    }
     let keys = keys.filter(|_| problems.0.len() == before);
     // The other keys hold: only what this one signed is rejected.
     for why in unused {

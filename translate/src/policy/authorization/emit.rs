@@ -7,14 +7,17 @@ use std::{
 
 use proto::{
     Name,
-    envoy::{http_rbac, rbac},
+    envoy::{http_rbac, pack, rbac},
 };
 
 use super::{
     Action, Clause, Judgement, Operation, Rule, Source,
     matcher::{dialled, dialled_an_address, permission, principal},
 };
-use crate::mesh::name::{ANY_PORT, Key};
+use crate::{
+    envoy::refusal::refusal,
+    mesh::name::{ANY_PORT, Key},
+};
 
 /// What can be asked at the place where the rules run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,6 +117,15 @@ pub(super) fn emit_rule(rule: &Rule, action: Action, at: At<'_>) -> Option<rbac:
         permissions,
         principals,
         ..rbac::Policy::default()
+    })
+}
+
+/// Why Envoy would take the rule nowhere, or not everywhere.
+pub(super) fn refused(rule: &Rule, action: Action) -> Option<String> {
+    let names = BTreeMap::new();
+    [Layer::Http, Layer::Tcp].into_iter().find_map(|layer| {
+        let policy = emit_rule(rule, action, At { port: ANY_PORT, names: &names, layer })?;
+        refusal(&pack(&policy))
     })
 }
 
@@ -269,5 +281,28 @@ impl Only for rbac::Permission {
 
     fn inner(self) -> Option<Self::Inner> {
         self.rule
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::Source, *};
+    use crate::{mesh::pattern::Pattern, problem::FieldPath};
+
+    fn asking(name: &str) -> Rule {
+        let value = Pattern::Exact("x".to_owned());
+        let test = Source::Header { name: name.to_owned(), value, any_case: false };
+        let clause = Clause { at: FieldPath::new("spec"), any: vec![test], negated: false };
+        Rule { when_source: vec![clause], ..Rule::default() }
+    }
+
+    /// Reading a policy lets no such name through; this is the net below.
+    #[test]
+    fn a_rule_that_envoy_would_reject_is_told_from_one_that_it_takes() {
+        for action in [Action::Allow, Action::Deny, Action::Audit] {
+            assert_eq!(refused(&asking("x-role"), action), None);
+            let why = refused(&asking("x-ro\nle"), action).unwrap_or_default();
+            assert!(why.contains("has to match"), "{why}");
+        }
     }
 }

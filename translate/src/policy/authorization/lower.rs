@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::{
     Action, Authorization, Clause, Judgement, Operation, Rule, Source, claims, custom,
+    emit::refused,
     source::{
         OPERATION_KEYS, OPERATIONS, Place, Read, SOURCE_KEYS, SOURCES, header, header_name, metadata,
         metadata_key,
@@ -34,7 +35,7 @@ pub(crate) fn lower(object: &mesh_api::AuthorizationPolicy) -> Authorization {
     let (action, mut rules) = match reading {
         Reading::Rules(action) => {
             let place = Place { namespace: &namespace, refuses: false };
-            (action, lower_rules(&spec, action, place, &mut problems))
+            lower_rules(&spec, action, place, &mut problems)
         }
         // One rule without conditions matches everything.
         Reading::DenyEverything => (Action::Deny, vec![Rule::default()]),
@@ -110,27 +111,33 @@ fn lower_rules(
     action: Action,
     mut place: Place<'_>,
     problems: &mut Problems,
-) -> Vec<Rule> {
+) -> (Action, Vec<Rule>) {
     let before = problems.0.len();
     let items = spec.list("rules", problems).unwrap_or_default();
     if problems.0.len() > before {
-        // `rules` is not a list at all.
-        return match action {
-            Action::Allow => Vec::new(),
-            Action::Deny | Action::Audit => vec![Rule::default()],
+        // `rules` is not a list at all. Rules that allow nothing would let another policy allow.
+        let action = match action {
+            Action::Allow | Action::Deny => Action::Deny,
+            Action::Audit => Action::Audit,
         };
+        return (action, vec![Rule::default()]);
     }
     let mut rules = Vec::new();
     for (index, (value, at)) in items.into_iter().enumerate() {
         let before = problems.0.len();
-        let rule = lower_rule(index, value, at, action, &mut place, problems);
+        let mut rule = lower_rule(index, value, at.clone(), action, &mut place, problems);
+        if let Some(why) = refused(&rule, action) {
+            problems.invalid(&at, format!("Envoy does not take what follows from it ({why})"));
+            // Without conditions it matches everything.
+            rule = Rule { index, ..Rule::default() };
+        }
         let broken = problems.0.len() > before;
         match action {
             Action::Allow if broken => {}
             Action::Allow | Action::Deny | Action::Audit => rules.push(rule),
         }
     }
-    rules
+    (action, rules)
 }
 
 fn lower_rule(
@@ -261,7 +268,9 @@ fn lower_condition(
     fields.only(&["key", "values", "notValues"], problems);
     let key = fields.string("key", problems).unwrap_or_default();
     let at = fields.at.field("key");
-    if fields.get("values").is_none() && fields.get("notValues").is_none() {
+    let listed = |name| fields.get(name).and_then(Value::as_array).is_none_or(|values| !values.is_empty());
+    let given = |name| fields.get(name).is_some() && listed(name);
+    if !given("values") && !given("notValues") {
         problems.invalid(&fields.at, "a condition needs values or notValues");
         return;
     }
