@@ -26,14 +26,32 @@ enum Rules {
     Number(Bounds),
     Boolean(bool),
     Text(Box<Text>),
-    Bytes { least: usize, most: usize },
+    Bytes {
+        least: usize,
+        most: usize,
+    },
     /// A value that the API names, and none of these.
-    Enum { defined: bool, refused: Vec<i32> },
+    Enum {
+        defined: bool,
+        refused: Vec<i32>,
+    },
     Required,
     /// In nanoseconds.
-    Duration { required: bool, bounds: Bounds },
-    List { least: usize, most: usize, unique: bool, items: Option<Box<Rules>> },
-    Map { least: usize, keys: Option<Box<Rules>>, values: Option<Box<Rules>> },
+    Duration {
+        required: bool,
+        bounds: Bounds,
+    },
+    List {
+        least: usize,
+        most: usize,
+        unique: bool,
+        items: Option<Box<Rules>>,
+    },
+    Map {
+        least: usize,
+        keys: Option<Box<Rules>>,
+        values: Option<Box<Rules>>,
+    },
 }
 
 #[derive(Default)]
@@ -123,7 +141,7 @@ impl Rules {
             },
             Self::Text(text) => value.as_str().map_or(Ok(()), |value| text.check(value)),
             Self::Bytes { least, most } => {
-                within(value.as_bytes().map_or(0, |bytes| bytes.len()), *least, *most, "bytes")
+                within(value.as_bytes().map_or(0, bytes::Bytes::len), *least, *most, "bytes")
             }
             Self::Enum { defined, refused } => {
                 let number = value.as_enum_number().unwrap_or_default();
@@ -177,7 +195,9 @@ impl Bounds {
             return Ok(());
         }
         let broken = |bound: &Option<f64>, breaks: fn(&f64, &f64) -> bool, word: &str| {
-            bound.filter(|bound| breaks(&number, bound)).map(|bound| format!("{number} has to be {word} {bound}"))
+            bound
+                .filter(|bound| breaks(&number, bound))
+                .map(|bound| format!("{number} has to be {word} {bound}"))
         };
         let broken = broken(above, f64::le, "above")
             .or_else(|| broken(least, f64::lt, "at least"))
@@ -219,7 +239,10 @@ fn within(count: usize, least: usize, most: usize, what: &str) -> Result<(), Str
 }
 
 /// Bounds are small numbers, which a double holds exactly.
-#[expect(clippy::cast_precision_loss, reason = "compared with bounds that are far below what a double holds exactly")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "compared with bounds that are far below what a double holds exactly"
+)]
 fn number(value: &Value) -> Option<f64> {
     match value {
         Value::I32(number) => Some(f64::from(*number)),
@@ -253,12 +276,17 @@ fn of_rules(message: &DynamicMessage) -> Result<Option<Rules>, String> {
         let given = Given(value.as_message().ok_or("is no message of rules")?);
         found = match field.name() {
             // Whether the message is there. Its own fields have rules of their own.
-            "message" => given.only(&["required", "skip"])?.flag("required").then_some(Rules::Required).or(found),
+            "message" => {
+                given.only(&["required", "skip"])?.flag("required").then_some(Rules::Required).or(found)
+            }
             "any" => given.only(&["required"])?.flag("required").then_some(Rules::Required),
             "string" => Some(Rules::Text(Box::new(text(&given)?))),
             "bytes" => {
                 given.only(&["min_len", "max_len"])?;
-                Some(Rules::Bytes { least: given.size("min_len", 0), most: given.size("max_len", usize::MAX) })
+                Some(Rules::Bytes {
+                    least: given.size("min_len", 0),
+                    most: given.size("max_len", usize::MAX),
+                })
             }
             "bool" => Some(Rules::Boolean(given.only(&["const"])?.flag("const"))),
             "enum" => {
@@ -296,8 +324,18 @@ fn of_rules(message: &DynamicMessage) -> Result<Option<Rules>, String> {
 
 fn text(given: &Given<'_>) -> Result<Text, String> {
     given.only(&[
-        "min_len", "max_len", "min_bytes", "max_bytes", "len", "pattern", "prefix", "suffix", "in",
-        "well_known_regex", "strict", "ignore_empty",
+        "min_len",
+        "max_len",
+        "min_bytes",
+        "max_bytes",
+        "len",
+        "pattern",
+        "prefix",
+        "suffix",
+        "in",
+        "well_known_regex",
+        "strict",
+        "ignore_empty",
     ])?;
     // Unset, `strict` is true.
     let strict = given.0.get_field_by_name("strict").is_none_or(|strict| strict.as_bool() != Some(false))
@@ -310,7 +348,8 @@ fn text(given: &Given<'_>) -> Result<Text, String> {
         (1 | 2, false) => Some(r"^[^\x00\x0A\x0D]*$".to_owned()),
         (other, _) => return Err(format!("has the unknown expression {other}")),
     };
-    let pattern = pattern.map(|pattern| Regex::new(&pattern)).transpose().map_err(|error| error.to_string())?;
+    let pattern =
+        pattern.map(|pattern| Regex::new(&pattern)).transpose().map_err(|error| error.to_string())?;
     Ok(Text {
         least: given.size("len", given.size("min_len", 0)),
         most: given.size("len", given.size("max_len", usize::MAX)),
@@ -337,7 +376,7 @@ impl Given<'_> {
 
     fn get(&self, name: &str) -> Option<Value> {
         let value = self.0.has_field_by_name(name).then(|| self.0.get_field_by_name(name))?;
-        value.map(|value| value.into_owned())
+        value.map(std::borrow::Cow::into_owned)
     }
 
     fn flag(&self, name: &str) -> bool {
@@ -367,7 +406,8 @@ impl Given<'_> {
         let bound = |name: &str| {
             let value = self.get(name)?;
             number(&value).or_else(|| {
-                let part = |name: &str| value.as_message()?.get_field_by_name(name).and_then(|part| number(&part));
+                let part =
+                    |name: &str| value.as_message()?.get_field_by_name(name).and_then(|part| number(&part));
                 Some(part("seconds")? * 1e9 + part("nanos")?)
             })
         };

@@ -37,10 +37,7 @@ mod tests {
         let rules = rbac::Rbac { policies: [("p".to_owned(), policy)].into(), ..Default::default() };
         let inside = refusal(&pack(&rules)).unwrap_or_default();
         assert_eq!(inside, "policies[\"p\"].permissions: has 0 items and needs 1");
-        let packed = core::TypedExtensionConfig {
-            name: "n".to_owned(),
-            typed_config: Some(pack(&rules)),
-        };
+        let packed = core::TypedExtensionConfig { name: "n".to_owned(), typed_config: Some(pack(&rules)) };
         let packed = refusal(&pack(&packed)).unwrap_or_default();
         assert_eq!(packed, "typed_config.policies[\"p\"].permissions: has 0 items and needs 1");
     }
