@@ -119,6 +119,11 @@ fn a_certificate_with_two_identities_or_with_none_is_refused() -> Result<()> {
     })
 }
 
+/// Envoy has three things to tell the two callers apart by when it picks an internal connection: the
+/// hashable principal, the pool per tunnel connection, and the address that the tunnel comes from. The IP
+/// address is the same for both here. The port cannot be: a waypoint listens for tunnels at one address,
+/// and no two connections to it that are alive share an IP address and a port. So this shows that all three
+/// together hold; that the first two are there is what the snapshot `waypoint/infrastructure` is for.
 #[test]
 fn concurrent_tunnels_of_two_identities_are_never_judged_as_each_other() -> Result<()> {
     /// Connections of each identity, tunnels of each connection, requests in each tunnel: ten thousand.
