@@ -6,6 +6,7 @@ mod cases;
 mod comparison;
 mod filters;
 mod matchers;
+mod mutations;
 mod sample;
 mod shrunk;
 mod waypoint;

@@ -19,6 +19,7 @@ pub mod demo;
 pub mod envoy_binary;
 pub mod exchange;
 pub mod ext_authz;
+pub mod fuzz;
 pub mod grpc;
 pub mod hbone;
 pub mod identity;
