@@ -55,7 +55,7 @@ const LETS_THROUGH: [&str; 5] = [
 ];
 
 /// The filters of `connect_terminate` that a tunnel's route fills, in their order there.
-const OF_TUNNELS: [&str; 4] = ["l4-ask", "l4-audit", "l4-deny", "l4-allow"];
+const OF_TUNNELS: [&str; 3] = ["l4-audit", "l4-deny", "l4-allow"];
 
 impl Port {
     pub(crate) fn read(config: &RouteConfiguration) -> Self {

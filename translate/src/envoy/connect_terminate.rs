@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use proto::envoy::{
     self, BoolValue, HttpConnectionManager, HttpSetFilterState, Listener, Router, UInt32Value, core,
-    http_connection_manager as hcm, http_filter_chain, http_rbac, listener, matcher, pack, rbac, seconds,
+    http_connection_manager as hcm, http_rbac, listener, matcher, pack, rbac, seconds,
 };
 
 use super::{
@@ -20,8 +20,6 @@ use super::{
 
 pub(crate) const NAME: &str = "connect_terminate";
 
-/// The filter that a TCP port's route fills with whom its policies ask.
-pub(crate) const L4_ASK: &str = "l4-ask";
 /// The filters that a TCP port's route fills with its policies: those that only report, those that
 /// deny, those that allow.
 pub(crate) const L4_AUDIT: &str = "l4-audit";
@@ -87,7 +85,6 @@ fn filters() -> Vec<hcm::HttpFilter> {
     filters.push(http_filter("peer", &one_spiffe_peer()));
     filters.extend(dispatch::by_less());
     filters.extend([
-        http_filter(L4_ASK, &http_filter_chain::FilterChainConfig::default()),
         http_filter(L4_AUDIT, &http_rbac::Rbac::default()),
         http_filter(L4_DENY, &http_rbac::Rbac::default()),
         http_filter(L4_ALLOW, &http_rbac::Rbac::default()),

@@ -10,7 +10,7 @@ use proto::{
 };
 
 use super::{
-    connect_terminate::{L4_ALLOW, L4_ASK, L4_AUDIT, L4_DENY, l4},
+    connect_terminate::{L4_ALLOW, L4_AUDIT, L4_DENY, l4},
     dispatch,
     extension::{metadata, typed},
     found,
@@ -203,12 +203,6 @@ impl PortConfig {
             // A tunnel is the caller's to open again, unlike a request.
             action.retry_policy = protocol.may_be_http().then(route::RetryPolicy::default);
         }
-        let ask = if judged_here {
-            custom::emit(&self.policies.asked, key, self.at(key.port, Layer::Tcp), settings)
-        } else {
-            Vec::new()
-        };
-        let ask = (!ask.is_empty()).then(|| (L4_ASK.to_owned(), service_filters(ask)));
         route::Route {
             metadata: Some(metadata([(
                 "istio",
@@ -219,7 +213,7 @@ impl PortConfig {
                     ("proto", protocol.as_str().to_owned()),
                 ]),
             )])),
-            typed_per_filter_config: filters.chain(ask).collect(),
+            typed_per_filter_config: filters.collect(),
             ..tunnel
         }
     }
