@@ -45,7 +45,7 @@ pub(crate) const fn can_ask(layer: Layer) -> bool {
     }
 }
 
-/// The filters that ask, in the order of the providers' names.
+/// The filters that ask about the requests of an HTTP port, in the order of the providers' names.
 pub(crate) fn emit(
     asked: &[Asked],
     key: &PortKey,
@@ -53,7 +53,7 @@ pub(crate) fn emit(
     settings: &Settings,
 ) -> Vec<core::TypedExtensionConfig> {
     let mut filters = Vec::new();
-    for one in asked.iter().filter(|_| can_ask(at.layer)) {
+    for one in asked {
         let rules = one.policies.iter().flat_map(|(policy, judgement)| {
             let rules = judgement.rules.iter();
             rules.filter_map(move |rule| {
@@ -76,7 +76,7 @@ pub(crate) fn emit(
             ..http_rbac::Rbac::default()
         };
         filters.push(typed(&format!("custom-{}", one.name), &matched));
-        filters.push(typed(&format!("ask-{}", one.name), &ask(one, &key.waypoint, at.layer, settings)));
+        filters.push(typed(&format!("ask-{}", one.name), &ask(one, &key.waypoint, settings)));
     }
     filters
 }
@@ -120,7 +120,7 @@ fn gate(provider: &Name) -> String {
     format!("istio-ext-authz-{provider}/")
 }
 
-fn ask(asked: &Asked, waypoint: &Key, layer: Layer, settings: &Settings) -> HttpExtAuthz {
+fn ask(asked: &Asked, waypoint: &Key, settings: &Settings) -> HttpExtAuthz {
     let ExtAuthz {
         namespace: _,
         host,
@@ -154,15 +154,13 @@ fn ask(asked: &Asked, waypoint: &Key, layer: Layer, settings: &Settings) -> Http
         Speaks::Http(http) => any_of(&http.asked_with),
         Speaks::Grpc => None,
     };
-    // A tunnel has no body to wait for, and its route is chosen already.
-    let of_request = layer == Layer::Http;
     HttpExtAuthz {
         services: Some(services),
         transport_api_version: core::ApiVersion::V3.into(),
         failure_mode_allow: *fail_open,
-        clear_route_cache: *clear_route_cache && of_request,
+        clear_route_cache: *clear_route_cache,
         status_on_error: status_on_error.map(|status| http_status::HttpStatus { code: i32::from(status) }),
-        with_request_body: body.filter(|_| of_request).map(|body| ext_authz::BufferSettings {
+        with_request_body: body.map(|body| ext_authz::BufferSettings {
             max_request_bytes: body.most,
             allow_partial_message: body.partial,
             pack_as_bytes: body.as_bytes,
