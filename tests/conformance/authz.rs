@@ -10,17 +10,20 @@
 //! other 10.96.0.N for another one with the same policies.
 
 mod ask;
-mod cases;
-mod manifests;
 
 use std::{collections::BTreeSet, net::TcpListener, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use futures::{StreamExt, stream};
-use tests::{Lab, lab, until};
+use serde_json::json;
+use tests::{
+    Lab,
+    authorization::{self, Case, Mesh, Set, manifests},
+    lab::{self, Setup},
+    until,
+};
 
-use ask::judged;
-use cases::{Case, Mesh, Set};
+use ask::{ISSUER, judged};
 
 /// Cases that do not get their verdict yet, each with what it waits for. One of them that does get it
 /// fails the test, so that the list can only become shorter.
@@ -75,7 +78,7 @@ fn every_case_of_decoded_slashes_gets_its_verdict() -> Result<()> {
 /// A case of a mesh that no test starts would look like one that passes.
 #[test]
 fn every_case_is_played_and_every_pending_one_is_a_case() -> Result<()> {
-    let sets = cases::read()?;
+    let sets = authorization::read()?;
     let played = [
         Mesh::default(),
         Mesh { trust_domains: vec!["td1".to_owned(), "old-td".to_owned()], ..Mesh::default() },
@@ -101,9 +104,13 @@ fn every_case_is_played_and_every_pending_one_is_a_case() -> Result<()> {
 
 /// Plays every case of the sets in `mesh`.
 fn holds(mesh: &Mesh) -> Result<()> {
-    let sets: Vec<Set> = cases::read()?.into_iter().filter(|set| set.mesh == *mesh).collect();
-    let six = sets.iter().any(Set::needs_ipv6).then(claim_ipv6).transpose()?;
-    lab::test(&manifests::setup(mesh, &sets, six.is_some())?, async |lab| {
+    let sets: Vec<Set> = authorization::read()?.into_iter().filter(|set| set.mesh == *mesh).collect();
+    let six = sets.iter().flat_map(Set::dialled).any(|address| address.is_ipv6());
+    let _six = six.then(claim_ipv6).transpose()?;
+    let objects = manifests(mesh, &sets, &ISSUER.jwks(), six);
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
+    let setup = Setup::default().file("cases.json", &serde_json::to_string_pretty(&list)?);
+    lab::test(&setup, async |lab| {
         let all = sets.iter().flat_map(|set| set.cases.iter().map(move |case| (set, case)));
         let played = stream::iter(all).map(async |(set, case)| (case, play(lab, set, case).await));
         let outcomes: Vec<_> = played.buffer_unordered(AT_ONCE).collect().await;

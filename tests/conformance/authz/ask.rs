@@ -1,26 +1,24 @@
 //! One request of a case, byte for byte as the case has it, and what became of it.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::LazyLock, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
 use http::{HeaderMap, Method};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, pki_types::ServerName};
-use serde_json::json;
 use tests::{
     Lab,
+    authorization::{Ask, Case, Set, Verdict},
     exchange::{Request, Session, Version},
     hbone::{self, Connection, Tunnel},
-    identity::spiffe,
+    tls,
+    token::Issuer,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     time::timeout,
 };
 
-use super::{
-    cases::{Ask, Case, Set, Verdict},
-    manifests::ISSUER,
-};
+/// Whose tokens every rule of every set takes.
+pub(super) static ISSUER: LazyLock<Issuer> = LazyLock::new(|| Issuer::new("key").expect("a key can be made"));
 
 /// Longer than any answer takes, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -50,6 +48,7 @@ async fn ask(lab: &Lab, set: &Set, ask: &Ask) -> Result<Verdict> {
         (403, DENIED) => Ok(Verdict::Deny),
         // The answer to a HEAD has no body.
         (403, "") if ask.method == "HEAD" => Ok(Verdict::Deny),
+        (403, body) if body.starts_with("Audiences in Jwt") => Ok(Verdict::Forbidden),
         (401, _) => Ok(Verdict::Unauthenticated),
         (400, _) => Ok(Verdict::Bad),
         (status, body) => bail!("{status} {body:?}"),
@@ -58,12 +57,8 @@ async fn ask(lab: &Lab, set: &Set, ask: &Ask) -> Result<Verdict> {
 
 /// Opens a tunnel under the identity and from the address of the case, on a connection of its own.
 async fn dial(lab: &Lab, set: &Set, ask: &Ask) -> Result<Tunnel, hbone::Error> {
-    let uri = match ask.peer.split_once('/') {
-        Some((namespace, account)) if !ask.peer.contains("://") => spiffe(namespace, account),
-        _ => ask.peer.clone(),
-    };
     let wrong = |reason: String| hbone::Error::Refused { status: 0, body: reason };
-    let identity = lab.authority.mint(&[&uri]).map_err(|error| wrong(error.to_string()))?;
+    let identity = lab.authority.mint(&[&ask.peer_id()]).map_err(|error| wrong(error.to_string()))?;
     let gateway = if ask.to.is_ipv6() { "foo/waypoint-v6" } else { "foo/waypoint" };
     let mut waypoint = lab.catalog.waypoint(gateway).map_err(|error| wrong(error.to_string()))?;
     if let Some(domain) = set.mesh.trust_domains.first() {
@@ -79,7 +74,7 @@ async fn dial(lab: &Lab, set: &Set, ask: &Ask) -> Result<Tunnel, hbone::Error> {
 
 /// Whether bytes come back. A connection that is closed at the first byte was denied.
 async fn bytes(mut tunnel: Tunnel, sni: Option<&str>) -> Result<Verdict> {
-    let sent = sni.map_or_else(|| Ok(b"hello".to_vec()), client_hello)?;
+    let sent = sni.map_or_else(|| Ok(b"hello".to_vec()), tls::hello)?;
     tunnel.write_all(&sent).await?;
     let mut got = vec![0; sent.len()];
     match tunnel.read_exact(&mut got).await {
@@ -89,36 +84,9 @@ async fn bytes(mut tunnel: Tunnel, sni: Option<&str>) -> Result<Verdict> {
     }
 }
 
-/// The first flight of a TLS client that asks for `name`.
-fn client_hello(name: &str) -> Result<Vec<u8>> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(RootCertStore::empty())
-        .with_no_client_auth();
-    let mut client = ClientConnection::new(Arc::new(config), ServerName::try_from(name.to_owned())?)?;
-    let mut hello = Vec::new();
-    client.write_tls(&mut hello)?;
-    Ok(hello)
-}
-
 /// The headers of the request, with its tokens signed.
 fn headers(ask: &Ask) -> Result<Vec<(String, String)>> {
-    let mut headers = Vec::new();
-    for (name, value) in &ask.headers {
-        let signed = value.split_once("JWT:iss=").map(|(before, issuer)| {
-            Ok::<_, anyhow::Error>(format!(
-                "{before}{}",
-                ISSUER.sign(&json!({"iss": issuer, "sub": "some"}))?
-            ))
-        });
-        headers.push((name.clone(), signed.transpose()?.unwrap_or_else(|| value.clone())));
-    }
-    if let Some(token) = &ask.token {
-        let token = token.as_str().map_or_else(|| ISSUER.sign(token), |text| Ok(text.to_owned()))?;
-        headers.push(("authorization".to_owned(), format!("Bearer {token}")));
-    }
-    Ok(headers)
+    ask.headers(|claims| ISSUER.sign(claims))
 }
 
 /// By hand, as no client library sends a method in lower case or an empty host.
@@ -154,7 +122,7 @@ fn length(head: &str) -> usize {
 async fn http2(tunnel: Tunnel, ask: &Ask) -> Result<(u16, String)> {
     let mut session = Session::open(tunnel, Version::Http2, &ask.host).await?;
     let mut request = Request::new(Method::from_bytes(ask.method.as_bytes())?, &ask.path);
-    for (name, value) in &ask.headers {
+    for (name, value) in &headers(ask)? {
         request = request.header(name, value)?;
     }
     let response = session.send(request).await?;

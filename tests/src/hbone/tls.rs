@@ -4,31 +4,29 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use rustls::{
-    ClientConfig, DigitallySignedStruct, Error, RootCertStore, ServerConfig, SignatureScheme,
-    client::{
-        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-        verify_server_cert_signed_by_trust_anchor,
-    },
-    crypto::{self, CryptoProvider},
-    pki_types::{CertificateDer, ServerName, UnixTime},
+    ClientConfig, Error, RootCertStore, ServerConfig,
+    client::verify_server_cert_signed_by_trust_anchor,
+    crypto,
+    pki_types::{CertificateDer, UnixTime},
     server::{ParsedCertificate, WebPkiClientVerifier},
     version::TLS13,
 };
 
-use crate::identity::{self, Authority, Identity};
+use crate::{
+    identity::{self, Authority, Identity},
+    tls::verifier,
+};
 
 /// The client's side: sends `identity` if there is one, and accepts only a server that is `expected`.
 pub(super) fn client(trust: &Authority, identity: Option<&Identity>, expected: &str) -> Result<ClientConfig> {
-    let provider = Arc::new(crypto::ring::default_provider());
-    let verifier = SpiffeServer {
-        roots: trust.roots()?,
-        expected: expected.to_owned(),
-        provider: Arc::clone(&provider),
-    };
-    let config = ClientConfig::builder_with_provider(provider)
+    let (roots, expected) = (trust.roots()?, expected.to_owned());
+    let verifier = verifier(move |end_entity, intermediates, now| {
+        is_expected(&roots, &expected, (end_entity, intermediates), now)
+    });
+    let config = ClientConfig::builder_with_provider(Arc::new(crypto::ring::default_provider()))
         .with_protocol_versions(&[&TLS13])?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier));
+        .with_custom_certificate_verifier(verifier);
     let mut config = match identity {
         Some(Identity { chain, key }) => config.with_client_auth_cert(chain.clone(), key.clone_key())?,
         None => config.with_no_client_auth(),
@@ -55,54 +53,19 @@ pub(super) fn server(trust: &Authority, identity: &Identity) -> Result<ServerCon
     Ok(config)
 }
 
-/// Accepts a server whose chain ends at our roots and whose only URI is the identity expected. Its
-/// host name is not looked at, because workloads have none.
-#[derive(Debug)]
-struct SpiffeServer {
-    roots: RootCertStore,
-    expected: String,
-    provider: Arc<CryptoProvider>,
-}
-
-impl ServerCertVerifier for SpiffeServer {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        let certificate = ParsedCertificate::try_from(end_entity)?;
-        let algorithms = self.provider.signature_verification_algorithms.all;
-        verify_server_cert_signed_by_trust_anchor(&certificate, &self.roots, intermediates, now, algorithms)?;
-        let uris = identity::uris(end_entity).map_err(|error| Error::General(error.to_string()))?;
-        if uris == [self.expected.as_str()] {
-            return Ok(ServerCertVerified::assertion());
-        }
-        Err(Error::General(format!("the server is {uris:?}, expected {:?}", self.expected)))
+/// Whether a chain ends at our roots and its only URI is the identity expected.
+fn is_expected(
+    roots: &RootCertStore,
+    expected: &str,
+    (end_entity, intermediates): (&CertificateDer<'_>, &[CertificateDer<'_>]),
+    now: UnixTime,
+) -> Result<(), Error> {
+    let certificate = ParsedCertificate::try_from(end_entity)?;
+    let algorithms = crypto::ring::default_provider().signature_verification_algorithms.all;
+    verify_server_cert_signed_by_trust_anchor(&certificate, roots, intermediates, now, algorithms)?;
+    let uris = identity::uris(end_entity).map_err(|error| Error::General(error.to_string()))?;
+    if uris == [expected] {
+        return Ok(());
     }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Err(Error::General("tunnels speak TLS 1.3 only".to_owned()))
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        crypto::verify_tls13_signature(message, certificate, signature, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
-    }
+    Err(Error::General(format!("the server is {uris:?}, expected {expected:?}")))
 }

@@ -1,87 +1,112 @@
-//! The cases as their files have them.
+//! The authorization cases of `tests/conformance/authz`: policies, requests, and the verdicts on them.
+//!
+//! Whoever has an opinion on them reads them here: a real Envoy, the evaluator, `portolan why`.
 
-use std::{fs, net::SocketAddr};
+mod manifests;
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    net::{IpAddr, SocketAddr},
+};
 
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
-use serde_json::Value;
-use tests::lab;
+use serde_json::{Value, json};
+
+pub use manifests::{NAMESPACE, manifests};
+
+use crate::{identity::spiffe, lab};
 
 /// The mesh configuration that a case is about.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Mesh {
+pub struct Mesh {
     /// The trust domain, then its aliases; empty for `cluster.local` alone.
-    pub(super) trust_domains: Vec<String>,
+    pub trust_domains: Vec<String>,
     /// How paths are normalized, as in `meshConfig.pathNormalization`; empty for the default.
-    pub(super) normalization: String,
+    pub normalization: String,
 }
 
 /// Policies, and requests that they judge.
 #[derive(Clone, Debug)]
-pub(super) struct Set {
-    pub(super) number: u16,
-    pub(super) mesh: Mesh,
+pub struct Set {
+    /// Its own among all sets, and a part of its addresses.
+    pub number: u16,
+    /// Where it is played.
+    pub mesh: Mesh,
     /// Whether the ports carry bytes that are not HTTP.
-    pub(super) tcp: bool,
+    pub tcp: bool,
     /// The rules of a RequestAuthentication of the set.
-    pub(super) tokens: Vec<Value>,
-    pub(super) policies: Vec<Policy>,
-    pub(super) cases: Vec<Case>,
+    pub tokens: Vec<Value>,
+    /// AuthorizationPolicies, with their `spec` and what they have of `metadata`.
+    pub policies: Vec<Policy>,
+    /// What is asked.
+    pub cases: Vec<Case>,
 }
 
-/// A policy in the namespace `foo`.
+/// A policy in the namespace [`NAMESPACE`].
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Policy {
+pub struct Policy {
     #[serde(default)]
-    pub(super) metadata: Value,
-    pub(super) spec: Value,
+    metadata: Value,
+    spec: Value,
 }
 
 /// A request and the verdict on it.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Case {
-    pub(super) id: String,
+pub struct Case {
+    /// Its name, of which there is no other.
+    pub id: String,
+    /// What is sent.
     #[serde(default)]
-    pub(super) ask: Ask,
-    pub(super) verdict: Verdict,
+    pub ask: Ask,
+    /// What has to become of it.
+    pub verdict: Verdict,
+    /// What the case is about.
     #[serde(default)]
-    pub(super) why: String,
+    pub why: String,
 }
 
 /// What a request has that others have not.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct Ask {
+pub struct Ask {
     /// Who asks: `namespace/account`, or a whole SPIFFE URI.
-    pub(super) peer: String,
+    pub peer: String,
     /// Where the tunnel comes from.
-    pub(super) from: String,
+    pub from: String,
     /// What the tunnel dials.
-    pub(super) to: SocketAddr,
-    pub(super) method: String,
-    pub(super) path: String,
-    pub(super) host: String,
-    pub(super) headers: Vec<(String, String)>,
+    pub to: SocketAddr,
+    /// As it is sent, in whatever case.
+    pub method: String,
+    /// With the query.
+    pub path: String,
+    /// `:authority`.
+    pub host: String,
+    /// Names and values, in their order. `JWT:iss=X` at the end of a value is a token by the issuer X.
+    pub headers: Vec<(String, String)>,
     /// Version 2 instead of 1.1.
-    pub(super) http2: bool,
-    /// The claims of a token that is sent as `Authorization: Bearer`.
-    pub(super) token: Option<Value>,
+    pub http2: bool,
+    /// What is sent as `Authorization: Bearer`: the claims of a token, or any text.
+    pub token: Option<Value>,
     /// The server name of a TLS client hello, which are the first bytes.
-    pub(super) sni: Option<String>,
+    pub sni: Option<String>,
 }
 
 /// What becomes of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
-pub(super) enum Verdict {
+pub enum Verdict {
     /// 200, or the bytes come back.
     Allow,
     /// 403 with the body `RBAC: access denied`, or no tunnel.
     Deny,
     /// 401: the token is no good.
     Unauthenticated,
+    /// 403 with another body: the token is somebody else's.
+    Forbidden,
     /// 400: the codec takes no such request.
     Bad,
 }
@@ -120,19 +145,37 @@ impl Default for Ask {
     }
 }
 
-impl Set {
-    /// The addresses that the set's cases dial.
-    pub(super) fn dialled(&self) -> impl Iterator<Item = SocketAddr> {
-        self.cases.iter().map(|case| case.ask.to)
+impl Ask {
+    /// The SPIFFE id that the caller's certificate has.
+    pub fn peer_id(&self) -> String {
+        match self.peer.split_once('/') {
+            Some((namespace, account)) if !self.peer.contains("://") => spiffe(namespace, account),
+            Some(_) | None => self.peer.clone(),
+        }
     }
 
-    pub(super) fn needs_ipv6(&self) -> bool {
-        self.dialled().any(|address| address.is_ipv6())
+    /// The headers as they are sent: every token in them is what `sign` makes of its claims.
+    pub fn headers(&self, mut sign: impl FnMut(&Value) -> Result<String>) -> Result<Vec<(String, String)>> {
+        let mut headers = Vec::new();
+        for (name, value) in &self.headers {
+            let value = match value.split_once("JWT:iss=") {
+                Some((before, issuer)) => {
+                    format!("{before}{}", sign(&json!({"iss": issuer, "sub": "some"}))?)
+                }
+                None => value.clone(),
+            };
+            headers.push((name.clone(), value));
+        }
+        if let Some(token) = &self.token {
+            let token = token.as_str().map_or_else(|| sign(token), |text| Ok(text.to_owned()))?;
+            headers.push(("authorization".to_owned(), format!("Bearer {token}")));
+        }
+        Ok(headers)
     }
 }
 
 /// Every set, in the order of the files' names. Addresses of 10.96.0.0/24 have become the set's own.
-pub(super) fn read() -> Result<Vec<Set>> {
+pub fn read() -> Result<Vec<Set>> {
     let mut paths = fs::read_dir(lab::repository().join("tests/conformance/authz"))?
         .map(|entry| Ok(entry?.path()))
         .collect::<Result<Vec<_>>>()?;
@@ -157,6 +200,11 @@ pub(super) fn read() -> Result<Vec<Set>> {
 }
 
 impl Set {
+    /// The addresses that the cases dial, in order.
+    pub fn dialled(&self) -> BTreeSet<IpAddr> {
+        self.cases.iter().map(|case| case.ask.to.ip()).collect()
+    }
+
     fn of(written: Written) -> Self {
         let Written { set, trust_domains, normalization, tcp, tokens, policies, mut cases } = written;
         for case in &mut cases {
