@@ -116,7 +116,8 @@ fn packaged() -> Result<PathBuf> {
     Ok(path)
 }
 
-fn cache() -> Result<PathBuf> {
+/// Where programs that were fetched or built stay, for every run of this user.
+pub(crate) fn cache() -> Result<PathBuf> {
     let set = |name| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let base = set("XDG_CACHE_HOME").or_else(|| Some(set("HOME")?.join(".cache")));
     Ok(base.context("neither $XDG_CACHE_HOME nor $HOME is set")?.join("portolan"))

@@ -16,6 +16,7 @@ pub mod bench;
 pub mod caller;
 pub mod case;
 pub mod catalog;
+pub mod cluster;
 pub mod demo;
 pub mod envoy_binary;
 pub mod exchange;

@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use tests::{envoy_binary, lab, process};
+use tests::{cluster, envoy_binary, lab, process};
 
 /// A step: what it is called, and the arguments of cargo.
 const STEPS: &[(&str, &[&str])] = &[
@@ -70,7 +70,7 @@ fn run() -> Result<()> {
     Ok(())
 }
 
-/// Installs what is missing, and Envoy, so that a missing one is reported before an hour of tests.
+/// Installs what is missing, Envoy and an API server, so that a missing one is reported before an hour of tests.
 fn tools() -> Result<()> {
     for (name, probe, install) in TOOLS {
         if quietly(probe) {
@@ -88,7 +88,10 @@ fn tools() -> Result<()> {
         );
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(envoy_binary::find(None)).map(drop)
+    runtime.block_on(async {
+        envoy_binary::find(None).await?;
+        cluster::find_assets().await.map(drop)
+    })
 }
 
 fn quietly(command: &[&str]) -> bool {

@@ -1,0 +1,3 @@
+//! Against a real API server. Each test is named for its claim.
+
+mod harness;
