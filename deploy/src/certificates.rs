@@ -8,9 +8,9 @@ use std::{
 
 use proto::{Name, Resource};
 use tracing::{info, warn};
-use translate::{Audience, WaypointPlan};
+use translate::{Anchors, Audience, WaypointPlan};
 
-use crate::identity::{self, Authority, IdentityError, Leaf, Leaves, ServerCertificates, SpiffeId};
+use crate::identity::{self, Authority, IdentityError, Leaf, Leaves, ServerCertificates, SpiffeId, Trusts};
 
 /// The certificates of the waypoints that should run, and ours.
 pub struct Certificates {
@@ -22,8 +22,10 @@ pub struct Certificates {
 
 struct Waypoint {
     service_account: Name,
-    /// Trust domains besides our own whose identities its proxies accept.
+    /// Trust domains besides our own that our root vouches for.
     aliases: Vec<Name>,
+    /// Who else vouches for identities that its proxies accept.
+    anchors: Arc<Anchors>,
     /// `None` until it could be issued.
     leaf: Option<Leaf>,
     /// What its proxies were given.
@@ -47,10 +49,11 @@ impl Certificates {
     /// The waypoint is to run: returns those of its secrets that its proxies were not given yet.
     /// If there is no certificate to be had, that is told and tried again by [`Certificates::renew`].
     pub fn want(&mut self, gateway: &Audience, plan: WaypointPlan, now: SystemTime) -> Vec<Arc<Resource>> {
-        let WaypointPlan { service_account, trust_domain_aliases } = plan;
+        let WaypointPlan { service_account, trust_domain_aliases, anchors } = plan;
         let waypoint = self.waypoints.entry(gateway.clone()).or_insert_with(|| Waypoint {
             service_account: Name::clone(&service_account),
             aliases: Vec::new(),
+            anchors: Arc::default(),
             leaf: None,
             secrets: Vec::new(),
             failure: None,
@@ -60,6 +63,7 @@ impl Certificates {
             waypoint.leaf = None;
         }
         waypoint.aliases = trust_domain_aliases;
+        waypoint.anchors = anchors;
         let renewed = waypoint.refresh(gateway, &self.authority, &self.leaves, now);
         if renewed.is_empty() { waypoint.republish(&self.authority) } else { renewed }
     }
@@ -137,7 +141,13 @@ impl Waypoint {
     /// Makes the secrets anew from what there is; returns those that changed by it.
     fn republish(&mut self, authority: &Authority) -> Vec<Arc<Resource>> {
         let Some(leaf) = &self.leaf else { return Vec::new() };
-        let secrets = identity::secrets(leaf, authority.root_pem(), &self.aliases);
+        let trusts = Trusts {
+            own: authority.trust_domain(),
+            root_pem: authority.root_pem(),
+            aliases: &self.aliases,
+            anchors: &self.anchors,
+        };
+        let secrets = identity::secrets(leaf, trusts);
         let secrets: Vec<_> = secrets.into_iter().map(Arc::new).collect();
         let given = |secret: &&Arc<Resource>| {
             self.secrets.iter().any(|old| old.name == secret.name && old.version == secret.version)

@@ -10,6 +10,8 @@ use std::fmt;
 pub enum TypeUrl {
     /// `envoy.extensions.transport_sockets.tls.v3.Secret` (SDS).
     Secret,
+    /// `envoy.config.core.v3.TypedExtensionConfig` (ECDS): a filter that listeners name.
+    Extension,
     /// `envoy.config.cluster.v3.Cluster` (CDS).
     Cluster,
     /// `envoy.config.endpoint.v3.ClusterLoadAssignment` (EDS).
@@ -24,13 +26,21 @@ pub enum TypeUrl {
 
 impl TypeUrl {
     /// Every type, in sending order.
-    pub const ALL: [Self; 6] =
-        [Self::Secret, Self::Cluster, Self::Endpoint, Self::Listener, Self::ScopedRoute, Self::Route];
+    pub const ALL: [Self; 7] = [
+        Self::Secret,
+        Self::Extension,
+        Self::Cluster,
+        Self::Endpoint,
+        Self::Listener,
+        Self::ScopedRoute,
+        Self::Route,
+    ];
 
     /// The URL that names the type on the wire, `type.googleapis.com/` and the message's name.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Secret => "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
+            Self::Extension => "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig",
             Self::Cluster => "type.googleapis.com/envoy.config.cluster.v3.Cluster",
             Self::Endpoint => "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment",
             Self::Listener => "type.googleapis.com/envoy.config.listener.v3.Listener",
@@ -48,6 +58,7 @@ impl TypeUrl {
     pub const fn short(self) -> &'static str {
         match self {
             Self::Secret => "Secret",
+            Self::Extension => "Extension",
             Self::Cluster => "Cluster",
             Self::Endpoint => "Endpoint",
             Self::Listener => "Listener",

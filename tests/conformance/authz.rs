@@ -23,17 +23,11 @@ use tests::{
     until,
 };
 
-use ask::{ISSUER, judged};
+use ask::{FOREIGN, ISSUER, judged};
 
 /// Cases that do not get their verdict yet, each with what it waits for. One of them that does get it
 /// fails the test, so that the list can only become shorter.
-const PENDING: [(&str, &[&str]); 2] = [
-    (
-        "callers of other trust domains",
-        &["T040", "T047", "T079", "T090", "T091", "T093", "T096", "T108", "T118", "T122"],
-    ),
-    ("connection.sni", &["T449"]),
-];
+const PENDING: [(&str, &[&str]); 1] = [("connection.sni", &["T449"])];
 
 /// What has gone wrong before, in Istio or Envoy, where a control plane decides whether it can again: the
 /// advisory, and the cases that would get another verdict.
@@ -107,7 +101,7 @@ fn holds(mesh: &Mesh) -> Result<()> {
     let sets: Vec<Set> = authorization::read()?.into_iter().filter(|set| set.mesh == *mesh).collect();
     let six = sets.iter().flat_map(Set::dialled).any(|address| address.is_ipv6());
     let _six = six.then(claim_ipv6).transpose()?;
-    let objects = manifests(mesh, &sets, &ISSUER.jwks(), six);
+    let objects = manifests(mesh, &sets, &ISSUER.jwks(), FOREIGN.root_pem(), six);
     let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
     let setup = Setup::default().file("cases.json", &serde_json::to_string_pretty(&list)?);
     lab::test(&setup, async |lab| {

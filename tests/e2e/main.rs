@@ -23,5 +23,6 @@ mod sources;
 mod survival;
 mod tls;
 mod tokens;
+mod trust;
 mod tunnels;
 mod upstream;

@@ -227,7 +227,7 @@ fn consistent(state: &State) {
                     there(&clusters, &wanted);
                 }
             }
-            TypeUrl::Secret | TypeUrl::Endpoint | TypeUrl::Listener => {}
+            TypeUrl::Secret | TypeUrl::Extension | TypeUrl::Endpoint | TypeUrl::Listener => {}
         }
     }
 }

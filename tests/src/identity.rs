@@ -25,6 +25,7 @@ const LIFETIME: Duration = Duration::from_hours(24);
 #[derive(Debug)]
 pub struct Authority {
     root: CertificateDer<'static>,
+    pem: String,
     issuer: Issuer<'static, KeyPair>,
 }
 
@@ -46,7 +47,7 @@ impl Authority {
         };
         let (root, key) = (read("root.pem")?, read("root-key.pem")?);
         let issuer = Issuer::from_ca_cert_pem(&root, KeyPair::from_pem(&key)?)?;
-        Ok(Self { root: CertificateDer::from_pem_slice(root.as_bytes())?, issuer })
+        Ok(Self { root: CertificateDer::from_pem_slice(root.as_bytes())?, pem: root, issuer })
     }
 
     /// An authority of its own, that nobody trusts unless told to.
@@ -57,8 +58,8 @@ impl Authority {
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         // BoringSSL takes an issuer and a subject of the same name for the same certificate.
         params.distinguished_name.push(DnType::CommonName, name);
-        let root = params.self_signed(&key)?.der().clone();
-        Ok(Self { root, issuer: Issuer::new(params, key) })
+        let root = params.self_signed(&key)?;
+        Ok(Self { root: root.der().clone(), pem: root.pem(), issuer: Issuer::new(params, key) })
     }
 
     /// A certificate for the service account `account` of `namespace`, in the trust domain `cluster.local`.
@@ -90,6 +91,11 @@ impl Authority {
     /// The root certificate.
     pub fn root(&self) -> &CertificateDer<'static> {
         &self.root
+    }
+
+    /// The same, as PEM.
+    pub fn root_pem(&self) -> &str {
+        &self.pem
     }
 
     /// The roots that somebody who trusts this authority has.

@@ -1,10 +1,11 @@
 //! What goes into a commit and what comes out of it.
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use proto::{Delta, Name, Object, ObjectRef};
 
 use crate::{
+    mesh::ca_certificates::Anchors,
     policy::authentication::{Fetched, KeySource},
     status::Status,
 };
@@ -44,8 +45,11 @@ pub struct Revision(pub u64);
 pub struct WaypointPlan {
     /// The service account whose identity its proxies carry.
     pub service_account: Name,
-    /// The trust domains besides our own whose identities its proxies accept.
+    /// The trust domains besides our own whose identities are of this mesh, and that our own root vouches
+    /// for.
     pub trust_domain_aliases: Vec<Name>,
+    /// Who else vouches for identities, of these trust domains and of others.
+    pub anchors: Arc<Anchors>,
 }
 
 /// Everything that one commit changed, and nothing else.

@@ -8,6 +8,7 @@ use crate::{
     change::Change,
     derive::{Reads, Table, Touched},
     mesh::{
+        ca_certificates::Anchors,
         endpoint::{self, Slice},
         grant::{self, Grant},
         mesh_config::{self, MeshConfig, Normalization, RootNamespace, Said, Trust},
@@ -31,6 +32,7 @@ use crate::{
 pub(crate) struct Inputs {
     pub(crate) mesh_config: Table<Said>,
     pub(crate) trust: Table<Trust>,
+    pub(crate) anchors: Table<Anchors>,
     pub(crate) root: Table<RootNamespace>,
     pub(crate) normalization: Table<Normalization>,
     pub(crate) providers: Table<Provider>,
@@ -56,6 +58,7 @@ impl Inputs {
         let mut inputs = Self {
             mesh_config: Table::default(),
             trust: Table::default(),
+            anchors: Table::default(),
             root: Table::default(),
             normalization: Table::default(),
             providers: Table::default(),
@@ -81,12 +84,22 @@ impl Inputs {
         self.trust.get(reads, &()).map(|trust| trust.aliases.as_slice()).unwrap_or_default()
     }
 
+    /// Every trust domain whose identities are accepted, the own one first.
+    pub(crate) fn accepted(&self, reads: &Reads) -> Vec<Name> {
+        let ours = self.trust.get(reads, &()).into_iter().flat_map(|trust| trust.domains());
+        let mut accepted: Vec<Name> = ours.cloned().collect();
+        let vouched_for = self.anchors.get(reads, &()).into_iter().flat_map(|anchors| anchors.0.keys());
+        accepted.extend(vouched_for.filter(|domain| !accepted.contains(domain)).cloned().collect::<Vec<_>>());
+        accepted
+    }
+
     /// Puts the mesh configuration in force, or none.
     fn configure(&mut self, config: Option<MeshConfig>, settings: &Settings, touched: &mut Touched) {
         let said = config.is_some();
-        let MeshConfig { trust, root, normalization, mut providers, said: what } =
+        let MeshConfig { trust, anchors, root, normalization, mut providers, said: what } =
             config.unwrap_or_else(|| MeshConfig::absent(settings));
         self.trust.set(touched, (), Some(trust));
+        self.anchors.set(touched, (), Some(anchors));
         self.root.set(touched, (), Some(root));
         self.normalization.set(touched, (), Some(normalization));
         let names: BTreeSet<Name> =
@@ -174,6 +187,7 @@ impl Inputs {
         let Self {
             mesh_config,
             trust,
+            anchors,
             root,
             normalization,
             providers,
@@ -192,6 +206,7 @@ impl Inputs {
         } = self;
         mesh_config.begin();
         trust.begin();
+        anchors.begin();
         root.begin();
         normalization.begin();
         providers.begin();

@@ -29,9 +29,10 @@ mod route;
 mod settings;
 pub mod status;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 pub use change::{Audience, Change, Commit, Revision, WaypointPlan};
+pub use mesh::ca_certificates::Anchors;
 pub use policy::authentication::{Fetched, KeySet, KeySource, Origin};
 pub use problem::{FieldPath, Lowered, Problem, Reason};
 pub use settings::{Bind, Pinned, Settings};
@@ -114,7 +115,9 @@ fn moved_keys(bindings: &Bindings) -> BTreeMap<KeySource, Option<Duration>> {
 
 /// A waypoint's proxies run under the service account of its name, as Istio has it.
 fn moved_waypoints(inputs: &Inputs) -> BTreeMap<Audience, Option<WaypointPlan>> {
-    let every = inputs.waypoints.untracked().keys().filter(|_| !inputs.trust.changed().is_empty());
+    let trusts_others = !inputs.trust.changed().is_empty() || !inputs.anchors.changed().is_empty();
+    let every = inputs.waypoints.untracked().keys().filter(|_| trusts_others);
+    let anchors = inputs.anchors.get(&Reads::default(), &()).cloned().unwrap_or_default();
     let changed = inputs.waypoints.changed().iter().chain(every);
     changed
         .map(|key| {
@@ -123,6 +126,7 @@ fn moved_waypoints(inputs: &Inputs) -> BTreeMap<Audience, Option<WaypointPlan>> 
             let plan = exists.then(|| WaypointPlan {
                 service_account: key.name.clone(),
                 trust_domain_aliases: inputs.aliases(&Reads::default()).to_vec(),
+                anchors: Arc::clone(&anchors),
             });
             (audience, plan)
         })

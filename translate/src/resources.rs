@@ -24,6 +24,7 @@ use crate::{
         merged::{MergedAssignment, MergedCluster},
         route_config::PortConfig,
         scope::Scope,
+        trusted::Trusted,
     },
     inputs::Inputs,
     mesh::{
@@ -37,6 +38,7 @@ use crate::{
 pub(crate) struct Resources {
     infrastructure: Derived<Infrastructure>,
     inner_listeners: Derived<InnerListeners>,
+    trusted: Derived<Trusted>,
     configs: Derived<PortConfig>,
     clusters: Derived<ServiceCluster>,
     endpoints_of: Derived<EndpointsOf>,
@@ -57,11 +59,20 @@ impl Resources {
         bindings: &Bindings,
         settings: &Settings,
     ) {
-        let Self { infrastructure, inner_listeners, configs, clusters, endpoints_of, assignments, .. } = self;
+        let Self {
+            infrastructure,
+            inner_listeners,
+            trusted,
+            configs,
+            clusters,
+            endpoints_of,
+            assignments,
+            ..
+        } = self;
         let Bindings { routes_of, policies_of, .. } = bindings;
         let addressed = bindings.addressed(inputs);
 
-        update_listeners(infrastructure, inner_listeners, touched, inputs, settings);
+        update_listeners(infrastructure, inner_listeners, trusted, touched, inputs, settings);
 
         configs.update(
             touched,
@@ -206,6 +217,7 @@ impl Resources {
         let Self {
             infrastructure,
             inner_listeners,
+            trusted,
             configs,
             clusters,
             endpoints_of: _,
@@ -240,6 +252,7 @@ impl Resources {
                 }
             }
         }
+        moved.add(trusted);
         moved.add(clusters);
         moved.add(sniffed);
         moved.add(merged);
@@ -257,6 +270,7 @@ impl Resources {
         let Self {
             infrastructure,
             inner_listeners,
+            trusted,
             configs,
             clusters,
             endpoints_of,
@@ -270,6 +284,7 @@ impl Resources {
         } = self;
         infrastructure.computed()
             + inner_listeners.computed()
+            + trusted.computed()
             + configs.computed()
             + clusters.computed()
             + endpoints_of.computed()
@@ -287,6 +302,7 @@ impl Resources {
 fn update_listeners(
     infrastructure: &mut Derived<Infrastructure>,
     inner_listeners: &mut Derived<InnerListeners>,
+    trusted: &mut Derived<Trusted>,
     touched: &mut Touched,
     inputs: &Inputs,
     settings: &Settings,
@@ -307,6 +323,15 @@ fn update_listeners(
         |reads, waypoint| {
             inputs.waypoints.get(reads, waypoint)?;
             Some(InnerListeners { normalization: **inputs.normalization.get(reads, &())? })
+        },
+    );
+    trusted.update(
+        touched,
+        inputs.waypoints.changed().iter().cloned(),
+        |waypoint| inputs.waypoints.untracked().contains_key(waypoint),
+        |reads, waypoint| {
+            inputs.waypoints.get(reads, waypoint)?;
+            Some(Trusted(inputs.accepted(reads)))
         },
     );
 }

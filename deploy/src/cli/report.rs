@@ -99,7 +99,11 @@ mod tests {
         for name in ["empty", "full"] {
             commit.waypoints.insert(
                 gateway(name),
-                Some(WaypointPlan { service_account: name.into(), trust_domain_aliases: Vec::new() }),
+                Some(WaypointPlan {
+                    service_account: name.into(),
+                    trust_domain_aliases: Vec::new(),
+                    anchors: Arc::default(),
+                }),
             );
         }
         commit

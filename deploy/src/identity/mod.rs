@@ -25,7 +25,7 @@ pub use ca::Authority;
 pub use error::IdentityError;
 pub use leaf::Leaf;
 pub use leaves::{LIFETIME, Leaves};
-pub use sds::secrets;
+pub use sds::{Trusts, secrets};
 pub use server::{ServerCertificates, ServerNames};
 pub use spiffe::SpiffeId;
 

@@ -2,6 +2,7 @@
 //! are renewed in time.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     fs,
     net::{IpAddr, Ipv4Addr},
     os::unix::fs::PermissionsExt,
@@ -18,7 +19,7 @@ use rustls::{
     version::TLS13,
 };
 use tempfile::{TempDir, tempdir};
-use translate::Audience;
+use translate::{Anchors, Audience};
 use x509_parser::{certificate::X509Certificate, extensions::GeneralName, prelude::FromDer};
 
 use super::*;
@@ -258,23 +259,64 @@ fn the_secrets_keep_their_versions_over_a_restart() {
     let served = |time| {
         let authority = open(&state);
         let leaf = leaves.current(&authority, &gateway(), &id("web"), time).unwrap();
-        secrets(&leaf, authority.root_pem(), &[])
+        secrets(&leaf, trusting(&authority, &[], &Anchors::default()))
     };
     let first = served(now());
     let names: Vec<&str> = first.iter().map(|resource| &*resource.name).collect();
-    assert_eq!(names, ["default", "ROOTCA"]);
+    assert_eq!(names, ["default", "CALLERS", "ROOTCA"]);
     assert!(first == served(now() + HOUR), "equal resources, so nothing is sent");
     let renewed = served(now() + 20 * HOUR);
     assert_ne!(first[0].version, renewed[0].version);
-    assert!(first[1] == renewed[1], "the root did not move");
+    assert!(first[1..] == renewed[1..], "the root did not move");
     let printed = proto::render_any(&first[0].to_any(&proto::Place::default())).unwrap();
     let chain = printed["tls_certificate"]["certificate_chain"]["inline_string"].as_str().unwrap();
     assert!(chain.starts_with("-----BEGIN CERTIFICATE") && !chain.contains("PRIVATE KEY"), "{chain}");
     let key = printed["tls_certificate"]["private_key"]["inline_string"].as_str().unwrap();
     assert!(key.starts_with("-----BEGIN PRIVATE KEY"));
-    let printed = proto::render_any(&first[1].to_any(&proto::Place::default())).unwrap();
+    let printed = proto::render_any(&first[2].to_any(&proto::Place::default())).unwrap();
     let root = printed["validation_context"]["trusted_ca"]["inline_string"].as_str();
     assert_eq!(root, Some(open(&state).root_pem()));
+}
+
+fn trusting<'t>(authority: &'t Authority, aliases: &'t [Name], anchors: &'t Anchors) -> Trusts<'t> {
+    let (own, root_pem) = (authority.trust_domain(), authority.root_pem());
+    Trusts { own, root_pem, aliases, anchors }
+}
+
+#[test]
+fn no_root_vouches_for_a_trust_domain_that_it_is_not_for() {
+    let state = tempdir().unwrap();
+    let authority = open(&state);
+    let leaves = Leaves::open(state.path(), HOUR);
+    let leaf = leaves.current(&authority, &gateway(), &id("web"), now()).unwrap();
+    let anchors: BTreeMap<Name, BTreeSet<Arc<str>>> = [
+        (domain(), ["EVERYWHERE".into(), "OWN".into()].into()),
+        ("old".into(), ["EVERYWHERE".into(), "OLD".into()].into()),
+        ("partner".into(), ["PARTNER".into()].into()),
+    ]
+    .into();
+    let (aliases, anchors) = (["old".into()], Anchors(anchors));
+    let secrets = secrets(&leaf, trusting(&authority, &aliases, &anchors));
+    let printed = |nth: usize| proto::render_any(&secrets[nth].to_any(&proto::Place::default())).unwrap();
+
+    let callers = printed(1);
+    let config = &callers["validation_context"]["custom_validator_config"]["typed_config"];
+    let bundle = |index: usize| {
+        let of = &config["trust_domains"][index];
+        let roots = of["trust_bundle"]["inline_string"].as_str().unwrap();
+        let roots = roots.replace(authority.root_pem(), "MESH\n").replace("\n\n", " ").replace('\n', " ");
+        format!("{}: {roots}", of["name"].as_str().unwrap())
+    };
+    let bundles = [0, 1, 2].map(bundle);
+    assert_eq!(
+        bundles,
+        ["cluster.local: MESH EVERYWHERE OWN", "old: MESH EVERYWHERE OLD", "partner: PARTNER"]
+    );
+
+    // Those whom we call are of the mesh, and one list is for all of them.
+    let called = printed(2);
+    let roots = called["validation_context"]["trusted_ca"]["inline_string"].as_str().unwrap();
+    assert!(roots.contains("EVERYWHERE") && !["OWN", "OLD", "PARTNER"].iter().any(|it| roots.contains(it)));
 }
 
 /// Connects by TLS and returns the certificate that the server showed.

@@ -5,7 +5,7 @@ use std::{net::IpAddr, sync::LazyLock, time::Duration};
 use anyhow::{Context, Result, bail, ensure};
 use http::{HeaderMap, Method};
 use tests::{
-    Lab,
+    Authority, Lab,
     authorization::{Ask, Case, Set, Verdict},
     exchange::{Request, Session, Version},
     hbone::{self, Connection, Tunnel},
@@ -20,6 +20,10 @@ use tokio::{
 /// Whose tokens every rule of every set takes.
 pub(super) static ISSUER: LazyLock<Issuer> = LazyLock::new(|| Issuer::new("key").expect("a key can be made"));
 
+/// Who signs the certificates of callers of other trust domains.
+pub(super) static FOREIGN: LazyLock<Authority> =
+    LazyLock::new(|| Authority::stranger("the root of other meshes").expect("a root can be made"));
+
 /// Longer than any answer takes, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -28,11 +32,12 @@ const DENIED: &str = "RBAC: access denied";
 
 /// Sends the request of a case and says what came of it.
 pub(super) async fn judged(lab: &Lab, set: &Set, case: &Case) -> Result<Verdict> {
-    timeout(PATIENCE, ask(lab, set, &case.ask)).await.context("no answer")?
+    timeout(PATIENCE, ask(lab, set, case)).await.context("no answer")?
 }
 
-async fn ask(lab: &Lab, set: &Set, ask: &Ask) -> Result<Verdict> {
-    let tunnel = match dial(lab, set, ask).await {
+async fn ask(lab: &Lab, set: &Set, case: &Case) -> Result<Verdict> {
+    let ask = &case.ask;
+    let tunnel = match dial(lab, set, case).await {
         Ok(tunnel) => tunnel,
         Err(hbone::Error::Refused { status: 403, body }) if set.tcp && body == DENIED => {
             return Ok(Verdict::Deny);
@@ -56,9 +61,11 @@ async fn ask(lab: &Lab, set: &Set, ask: &Ask) -> Result<Verdict> {
 }
 
 /// Opens a tunnel under the identity and from the address of the case, on a connection of its own.
-async fn dial(lab: &Lab, set: &Set, ask: &Ask) -> Result<Tunnel, hbone::Error> {
+async fn dial(lab: &Lab, set: &Set, case: &Case) -> Result<Tunnel, hbone::Error> {
+    let ask = &case.ask;
     let wrong = |reason: String| hbone::Error::Refused { status: 0, body: reason };
-    let identity = lab.authority.mint(&[&ask.peer_id()]).map_err(|error| wrong(error.to_string()))?;
+    let signer = if set.foreign(case).is_some() { &*FOREIGN } else { &*lab.authority };
+    let identity = signer.mint(&[&ask.peer_id()]).map_err(|error| wrong(error.to_string()))?;
     let gateway = if ask.to.is_ipv6() { "foo/waypoint-v6" } else { "foo/waypoint" };
     let mut waypoint = lab.catalog.waypoint(gateway).map_err(|error| wrong(error.to_string()))?;
     if let Some(domain) = set.mesh.trust_domains.first() {

@@ -1,5 +1,7 @@
 //! The objects that the sets of one mesh are judged by.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
 use super::{Mesh, Set};
@@ -15,10 +17,11 @@ const TCP: u16 = 9000;
 const PORTS: [u16; 3] = [80, 8080, 9090];
 
 /// A waypoint, one more at the IPv6 address if there is one, a pod that answers, and the Services of each set
-/// with its policies. Tokens are taken that a key of `jwks` signed.
-pub fn manifests(mesh: &Mesh, sets: &[Set], jwks: &str, ipv6: bool) -> Vec<Value> {
+/// with its policies. Tokens are taken that a key of `jwks` signed, and callers of other trust domains that
+/// the root `foreign` vouches for.
+pub fn manifests(mesh: &Mesh, sets: &[Set], jwks: &str, foreign: &str, ipv6: bool) -> Vec<Value> {
     let mut objects = vec![namespace(), gateway("waypoint", "127.10.0.2"), pod()];
-    objects.extend(configuration(mesh));
+    objects.extend(configuration(mesh, sets, foreign));
     objects.extend(ipv6.then(|| gateway("waypoint-v6", "::1")));
     for set in sets {
         for (index, address) in set.dialled().iter().enumerate() {
@@ -87,7 +90,7 @@ fn port_name(port: u16, tcp: bool) -> String {
 }
 
 /// The mesh configuration as Istio has it, unless nothing is configured.
-fn configuration(mesh: &Mesh) -> Option<Value> {
+fn configuration(mesh: &Mesh, sets: &[Set], foreign: &str) -> Option<Value> {
     let Mesh { trust_domains, normalization } = mesh;
     let mut config = json!({});
     if let [first, aliases @ ..] = trust_domains.as_slice() {
@@ -97,7 +100,12 @@ fn configuration(mesh: &Mesh) -> Option<Value> {
     if !normalization.is_empty() {
         config["pathNormalization"] = json!({"normalization": normalization});
     }
-    (*mesh != Mesh::default()).then(|| {
+    let domains = sets.iter().flat_map(|set| set.cases.iter().filter_map(|case| set.foreign(case)));
+    let domains: BTreeSet<&str> = domains.collect();
+    if !domains.is_empty() {
+        config["caCertificates"] = json!([{"pem": foreign, "trustDomains": domains}]);
+    }
+    (config != json!({})).then(|| {
         json!({
             "apiVersion": "v1", "kind": "ConfigMap",
             "metadata": {"name": "istio", "namespace": "istio-system"},

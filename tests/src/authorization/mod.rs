@@ -205,6 +205,14 @@ impl Set {
         self.cases.iter().map(|case| case.ask.to.ip()).collect()
     }
 
+    /// The trust domain of the case's caller, if it is none of the mesh.
+    pub fn foreign<'c>(&self, case: &'c Case) -> Option<&'c str> {
+        let (domain, _) = case.ask.peer.strip_prefix("spiffe://")?.split_once('/')?;
+        let own = self.mesh.trust_domains.iter().any(|own| own == domain);
+        let default = self.mesh.trust_domains.is_empty() && domain == "cluster.local";
+        (!own && !default).then_some(domain)
+    }
+
     fn of(written: Written) -> Self {
         let Written { set, trust_domains, normalization, tcp, tokens, policies, mut cases } = written;
         for case in &mut cases {

@@ -107,8 +107,9 @@ impl Proxy {
                 let names = clusters.into_iter().filter(has_endpoints).map(|cluster| cluster.name);
                 answers.extend(self.ask(TypeUrl::Endpoint, names));
             }
-            // The connection managers of the listeners name the scopes, all of them the same.
+            // The connection managers of the listeners name the scopes, all of them the same, and a filter.
             Some(TypeUrl::Listener) => {
+                answers.extend(self.ask(TypeUrl::Extension, ["trusted".to_owned()]));
                 if self.asked.insert((TypeUrl::ScopedRoute, "*".to_owned())) {
                     answers.push(request(TypeUrl::ScopedRoute));
                 }
@@ -119,7 +120,7 @@ impl Proxy {
                 let names = scopes.into_iter().map(|scope| scope.route_configuration_name);
                 answers.extend(self.ask(TypeUrl::Route, names));
             }
-            Some(TypeUrl::Secret | TypeUrl::Endpoint | TypeUrl::Route) | None => {}
+            Some(TypeUrl::Secret | TypeUrl::Extension | TypeUrl::Endpoint | TypeUrl::Route) | None => {}
         }
         Ok(answers)
     }

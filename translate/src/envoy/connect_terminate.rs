@@ -15,7 +15,7 @@ use super::{
         CONNECT_AUTHORITY, LOCAL_ADDRESS, LOCAL_PRINCIPAL, PEER_PRINCIPAL, REMOTE_ADDRESS, shared,
         shared_string,
     },
-    main_internal, scope, tls,
+    main_internal, scope, tls, trusted,
 };
 
 pub(crate) const NAME: &str = "connect_terminate";
@@ -28,8 +28,8 @@ pub(crate) const L4_DENY: &str = "l4-deny";
 /// See [`L4_AUDIT`].
 pub(crate) const L4_ALLOW: &str = "l4-allow";
 
-pub(crate) fn emit(bind: SocketAddr, trust_domain: &str) -> Listener {
-    let tls = tls::downstream(trust_domain);
+pub(crate) fn emit(bind: SocketAddr) -> Listener {
+    let tls = tls::downstream();
     Listener {
         name: NAME.to_owned(),
         address: Some(socket_address(bind)),
@@ -82,7 +82,7 @@ fn manager() -> HttpConnectionManager {
 fn filters() -> Vec<hcm::HttpFilter> {
     let mut filters = vec![http_filter("envoy.filters.http.set_filter_state", &learn())];
     filters.extend(dispatch::by_address());
-    filters.push(http_filter("peer", &one_spiffe_peer()));
+    filters.extend([http_filter("peer", &one_spiffe_peer()), trusted::filter()]);
     filters.extend(dispatch::by_less());
     filters.extend([
         http_filter(L4_AUDIT, &http_rbac::Rbac::default()),
@@ -109,8 +109,8 @@ fn learn() -> HttpSetFilterState {
 }
 
 /// Several URIs in a certificate arrive as one string with commas, of which a prefix or an
-/// expression could match any part. TLS asks for one URI of the mesh's trust domains, which may
-/// change; this asks for no other.
+/// expression could match any part. TLS looks at the first one, and the filter `trusted` at how
+/// the string begins; this asks for no other.
 ///
 /// And for nothing but a CONNECT: the routes for what is inside a tunnel are in the same route
 /// configuration, and a request that met them here would meet no policy.

@@ -86,7 +86,7 @@ pub(crate) fn emit(row: &Infrastructure, version: Version) -> Vec<Resource> {
         |cluster: Cluster| Resource::new(TypeUrl::Cluster, cluster.name.as_str(), version, &cluster);
     let listener =
         |listener: Listener| Resource::new(TypeUrl::Listener, listener.name.as_str(), version, &listener);
-    let mut terminate = connect_terminate::emit(bind, &row.trust_domain);
+    let mut terminate = connect_terminate::emit(bind);
     if row.address.is_none()
         && let Some(proto::envoy::core::Address {
             address: Some(proto::envoy::core::address::Address::SocketAddress(socket)),

@@ -10,7 +10,7 @@ use proto::envoy::{
 use super::{
     access_log, cluster as clusters, dispatch,
     extension::{http_filter, internal_address, listener_filter, network_filter, transport_socket, typed},
-    scope,
+    scope, trusted,
 };
 use crate::mesh::mesh_config::Normalization;
 
@@ -137,6 +137,7 @@ fn manager(normalization: Normalization) -> HttpConnectionManager {
         }],
         early_header_mutation_extensions: vec![typed("dispatch", &dispatch::as_the_tunnel())],
         http_filters: vec![
+            trusted::filter(),
             http_filter("no-connect", &no_connect()),
             http_filter(SERVICE_FILTERS, &http_filter_chain::FilterChainConfig::default()),
             http_filter("envoy.filters.http.router", &Router::default()),

@@ -24,3 +24,4 @@ pub(crate) mod server_name;
 pub(crate) mod sniffed;
 pub(crate) mod tls;
 pub(crate) mod tls_router;
+pub(crate) mod trusted;

@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use proto::{Name, mesh_api};
 use serde_json::Value;
 
-use super::name::Key;
+use super::{
+    ca_certificates::{self, Anchors},
+    name::Key,
+};
 use crate::{
     derive::Row,
     fields::{Fields, Problems, kind},
@@ -19,6 +22,7 @@ use crate::{
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct MeshConfig {
     pub(crate) trust: Trust,
+    pub(crate) anchors: Anchors,
     pub(crate) root: RootNamespace,
     pub(crate) normalization: Normalization,
     pub(crate) providers: BTreeMap<Name, Provider>,
@@ -96,6 +100,7 @@ impl MeshConfig {
     pub(crate) fn absent(settings: &Settings) -> Self {
         Self {
             trust: Trust { own: settings.trust_domain.clone(), aliases: Vec::new() },
+            anchors: Anchors::default(),
             root: RootNamespace::Named(settings.root_namespace.clone()),
             normalization: Normalization::Base,
             providers: BTreeMap::new(),
@@ -111,8 +116,11 @@ pub(crate) fn lower(object: &mesh_api::ConfigMap, settings: &Settings) -> MeshCo
     let mesh = Fields::read(Some(&object.data.mesh), at, &mut problems);
     let unreadable = !matches!(object.data.mesh, Value::Object(_) | Value::Null);
     check_trust_domain(&mesh, settings, &mut problems);
+    let trust =
+        Trust { own: settings.trust_domain.clone(), aliases: aliases(&mesh, settings, &mut problems) };
     let config = MeshConfig {
-        trust: Trust { own: settings.trust_domain.clone(), aliases: aliases(&mesh, settings, &mut problems) },
+        anchors: ca_certificates::lower(&mesh, &trust, &mut problems),
+        trust,
         root: if unreadable { RootNamespace::Unreadable } else { root(&mesh, settings, &mut problems) },
         normalization: if unreadable {
             Normalization::DecodeAndMergeSlashes
@@ -122,7 +130,7 @@ pub(crate) fn lower(object: &mesh_api::ConfigMap, settings: &Settings) -> MeshCo
         providers: extension_provider::lower(&mesh, &mut problems),
         said: Said::default(),
     };
-    refuse_trust_of_others(&mesh, &mut problems);
+    refuse_settings_of_proxies(&mesh, &mut problems);
     MeshConfig { said: Said { problems: problems.0 }, ..config }
 }
 
@@ -164,7 +172,7 @@ fn aliases(mesh: &Fields<'_>, settings: &Settings, problems: &mut Problems) -> V
 }
 
 /// Nothing that has a meaning in a URI, in a list or in an expression.
-fn is_trust_domain(text: &str) -> bool {
+pub(super) fn is_trust_domain(text: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     !text.is_empty() && text.len() <= 255 && text.bytes().all(plain) && !text.starts_with('.')
 }
@@ -228,12 +236,8 @@ fn normalization(mesh: &Fields<'_>, problems: &mut Problems) -> Normalization {
     }
 }
 
-/// What Istio would trust and we do not is said, for somebody will wonder why it is refused.
-fn refuse_trust_of_others(mesh: &Fields<'_>, problems: &mut Problems) {
-    if mesh.get("caCertificates").is_some() {
-        problems
-            .unsupported(&mesh.at.field("caCertificates"), "not read: the mesh's own root is trusted alone");
-    }
+/// What Istio would do and we do not is said, for somebody will wonder.
+fn refuse_settings_of_proxies(mesh: &Fields<'_>, problems: &mut Problems) {
     let proxies = mesh.get("defaultConfig").and_then(|proxies| proxies.get("connectionSettings"));
     if proxies.is_some_and(|settings| !settings.is_null()) {
         problems.unsupported(

@@ -1,6 +1,7 @@
 //! The nouns: what each Kubernetes object comes to in the mesh. One file a noun, `lower` on top.
 
 pub(crate) mod block;
+pub(crate) mod ca_certificates;
 pub(crate) mod endpoint;
 pub(crate) mod grant;
 pub(crate) mod identity;

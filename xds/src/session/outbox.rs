@@ -103,7 +103,7 @@ impl Session {
     /// from one that they are at; failing that, from the latest.
     fn sources(&self, type_url: TypeUrl, latest: &Arc<Snapshot>) -> Vec<Arc<Snapshot>> {
         let earlier = match type_url {
-            TypeUrl::Secret | TypeUrl::Cluster | TypeUrl::Endpoint => [].as_slice(),
+            TypeUrl::Secret | TypeUrl::Extension | TypeUrl::Cluster | TypeUrl::Endpoint => [].as_slice(),
             TypeUrl::Listener => &[TypeUrl::Cluster],
             TypeUrl::ScopedRoute => &[TypeUrl::Listener, TypeUrl::Cluster],
             TypeUrl::Route => &[TypeUrl::ScopedRoute, TypeUrl::Listener, TypeUrl::Cluster],
@@ -165,7 +165,7 @@ impl Session {
         let listeners = || flights(TypeUrl::Listener).map_or_else(both, Flights::taken);
         let scopes = || flights(TypeUrl::ScopedRoute).map_or_else(listeners, Flights::taken);
         let (target, arrives) = match type_url {
-            TypeUrl::Secret | TypeUrl::Cluster => (latest, Some(latest)),
+            TypeUrl::Secret | TypeUrl::Extension | TypeUrl::Cluster => (latest, Some(latest)),
             // Endpoints wait for nobody, but what they have covered is what their clusters are at.
             TypeUrl::Endpoint => (latest, clusters.map_or(Some(latest), Flights::sent)),
             TypeUrl::Listener => (both()?, both()),
@@ -340,9 +340,11 @@ impl Channel {
     fn sends_alone(&self, type_url: TypeUrl, resource: &Resource) -> bool {
         match type_url {
             TypeUrl::ScopedRoute | TypeUrl::Route => true,
-            TypeUrl::Secret | TypeUrl::Cluster | TypeUrl::Endpoint | TypeUrl::Listener => {
-                self.suspects.contains(&resource.name)
-            }
+            TypeUrl::Secret
+            | TypeUrl::Extension
+            | TypeUrl::Cluster
+            | TypeUrl::Endpoint
+            | TypeUrl::Listener => self.suspects.contains(&resource.name),
         }
     }
 }
