@@ -49,7 +49,7 @@ impl Certificates {
     /// The waypoint is to run: returns those of its secrets that its proxies were not given yet.
     /// If there is no certificate to be had, that is told and tried again by [`Certificates::renew`].
     pub fn want(&mut self, gateway: &Audience, plan: WaypointPlan, now: SystemTime) -> Vec<Arc<Resource>> {
-        let WaypointPlan { service_account, trust_domain_aliases, anchors } = plan;
+        let WaypointPlan { service_account, trust_domain_aliases, anchors, installing: _ } = plan;
         let waypoint = self.waypoints.entry(gateway.clone()).or_insert_with(|| Waypoint {
             service_account: Name::clone(&service_account),
             aliases: Vec::new(),

@@ -9,6 +9,7 @@ pub mod keys;
 pub mod proxy;
 pub mod serve;
 pub mod state;
+pub mod waypoint;
 
 mod acknowledgements;
 mod journal;

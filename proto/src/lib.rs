@@ -17,7 +17,7 @@ mod type_url;
 
 pub use body::{Body, Place};
 pub use json::{RenderError, parse_any, render_any, render_message};
-pub use object::{DecodeError, Decoded, Kind, Object, ObjectRef};
+pub use object::{DecodeError, Decoded, Kind, Object, ObjectRef, check};
 pub use resource::{Delta, Resource, Version};
 pub use type_url::TypeUrl;
 

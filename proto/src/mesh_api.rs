@@ -58,7 +58,8 @@ pub struct WorkloadEntry {
     pub status: Value,
 }
 
-/// A core `v1` ConfigMap that holds mesh configuration, as Istio's `istio` does. No other ConfigMap is read.
+/// A core `v1` ConfigMap: mesh configuration, as Istio's `istio` holds it, or what users want changed of
+/// the objects that run their waypoints. No other ConfigMap is read.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ConfigMap {
     /// Standard metadata.
@@ -66,32 +67,58 @@ pub struct ConfigMap {
     pub metadata: ObjectMeta,
     /// What it holds.
     #[serde(default)]
-    pub data: MeshData,
+    pub data: ConfigData,
 }
 
-/// The keys of that ConfigMap.
+/// The keys of a ConfigMap that are read.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct MeshData {
+#[serde(rename_all = "camelCase")]
+pub struct ConfigData {
     /// The mesh configuration, which stands there as the text of a YAML document. A text that is none is
     /// a manifest that cannot be read: whoever follows manifests keeps the last good one.
     #[serde(default, deserialize_with = "document")]
     pub mesh: Value,
     /// For meshes of several networks; not read.
-    #[serde(default, rename = "meshNetworks")]
+    #[serde(default)]
     pub mesh_networks: Value,
+    /// A strategic merge patch of a waypoint's Deployment, as the text of a YAML document; so are those
+    /// below, each for the kind of its name. One that is none is the mistake of whoever refers to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deployment: Option<String>,
+    /// Of its Service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
+    /// Of its ServiceAccount.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_account: Option<String>,
+    /// Of its HorizontalPodAutoscaler.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub horizontal_pod_autoscaler: Option<String>,
+    /// Of its PodDisruptionBudget.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_disruption_budget: Option<String>,
+}
+
+impl ConfigData {
+    /// The names of the keys that patch the objects of a waypoint.
+    pub const PATCHES: [&str; 5] =
+        ["deployment", "service", "serviceAccount", "horizontalPodAutoscaler", "podDisruptionBudget"];
 }
 
 /// As Istio reads it: YAML 1.1. What it says by aliases is bounded, as nine lines of them can mean a
 /// billion values.
 fn document<'de, D: serde::Deserializer<'de>>(text: D) -> Result<Value, D::Error> {
+    let text = String::deserialize(text)?;
+    parse_document(&text).map_err(serde::de::Error::custom)
+}
+
+/// Reads the text of a YAML document that stands in a ConfigMap. The error says what is wrong with it.
+pub fn parse_document(text: &str) -> Result<Value, String> {
     let options = serde_saphyr::options! {
         alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: 200_000, max_replay_stack_depth: 16 },
         legacy_octal_numbers: true,
         with_snippet: false,
     };
-    let text = String::deserialize(text)?;
-    let read = serde_saphyr::from_str_with_options::<Value>(&text, options);
-    read.map_err(|error| {
-        serde::de::Error::custom(format!("not a YAML document: {}", error.without_snippet()))
-    })
+    let read = serde_saphyr::from_str_with_options::<Value>(text, options);
+    read.map_err(|error| format!("not a YAML document: {}", error.without_snippet()))
 }

@@ -221,6 +221,14 @@ impl Kind {
     }
 }
 
+/// Whether `value` has the shape of a `T`: the fields that `T` does not know, or which field is wrong.
+pub fn check<T: serde::de::DeserializeOwned>(value: Value) -> Result<Vec<String>, DecodeError> {
+    let mut unknown = Vec::new();
+    decode::<T>(value, &mut unknown)?;
+    unknown.retain(|path| path != "apiVersion" && path != "kind");
+    Ok(unknown)
+}
+
 /// Prints `path` as a reader would write it: `spec.rules[0].filters`.
 fn field_path(path: &serde_ignored::Path<'_>) -> String {
     use serde_ignored::Path;

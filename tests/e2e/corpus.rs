@@ -144,8 +144,8 @@ fn edit(objects: &mut Objects, edits: &[Edit], gateways: &BTreeMap<ObjectRef, Va
                 objects.insert(reference, manifest);
             }
             Change::Remove(reference) => drop(objects.remove(reference)),
-            // Fetched by Portolan itself or not at all; here it has no network.
-            Change::Keys(..) => {}
+            // Fetched by Portolan itself or not at all; here it has no network, and no cluster to deploy to.
+            Change::Keys(..) | Change::Hindered(..) => {}
         }
     }
 }

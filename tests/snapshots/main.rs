@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this target is a test")]
 
 mod attachment;
+mod installed;
 mod mesh_state;
 mod oracle;
 mod precedence;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proto::{Name, ObjectRef, TypeUrl, Version, constraints::violations};
-use translate::{Audience, Commit, status::Status};
+use translate::{Audience, Commit, WaypointPlan, status::Status};
 
 pub(crate) type ResourceKey = (Audience, TypeUrl, Name);
 
@@ -11,6 +11,7 @@ pub(crate) type ResourceKey = (Audience, TypeUrl, Name);
 pub(crate) struct State {
     pub(crate) resources: BTreeMap<ResourceKey, (Version, Vec<u8>)>,
     pub(crate) statuses: BTreeMap<ObjectRef, Status>,
+    pub(crate) waypoints: BTreeMap<Audience, WaypointPlan>,
 }
 
 impl State {
@@ -39,6 +40,12 @@ impl State {
                     self.resources.remove(&key).is_some(),
                     "{key:?} was removed without having been there"
                 );
+            }
+        }
+        for (gateway, plan) in &commit.waypoints {
+            match plan {
+                Some(plan) => drop(self.waypoints.insert(gateway.clone(), plan.clone())),
+                None => drop(self.waypoints.remove(gateway)),
             }
         }
         for (object, said) in &commit.statuses {

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proto::{Object, ObjectRef, TypeUrl, envoy, render_any};
 use tests::case;
-use translate::{Change, Fetched, KeySource, Mesh};
+use translate::{Audience, Change, Fetched, Hindrances, KeySource, Mesh};
 
 use crate::{
     mesh_state::{ResourceKey, State},
@@ -27,10 +27,11 @@ impl Walk {
 }
 
 /// Everything that was told and still holds.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct World {
     objects: BTreeMap<ObjectRef, Object>,
     keys: BTreeMap<KeySource, Fetched>,
+    hindrances: BTreeMap<Audience, Hindrances>,
 }
 
 impl World {
@@ -48,12 +49,15 @@ impl World {
             Change::Remove(reference) => drop(self.objects.remove(&reference)),
             Change::Keys(source, Some(fetched)) => drop(self.keys.insert(source, fetched)),
             Change::Keys(source, None) => drop(self.keys.remove(&source)),
+            Change::Hindered(gateway, hindrances) => drop(self.hindrances.insert(gateway, hindrances)),
         }
     }
 
     fn changes(&self) -> Vec<Change> {
         let keys = self.keys.iter().map(|(source, keys)| Change::Keys(source.clone(), Some(keys.clone())));
-        self.objects.values().cloned().map(Change::Set).chain(keys).collect()
+        let hindered =
+            self.hindrances.iter().map(|(gateway, why)| Change::Hindered(gateway.clone(), why.clone()));
+        self.objects.values().cloned().map(Change::Set).chain(keys).chain(hindered).collect()
     }
 }
 
@@ -63,7 +67,8 @@ fn corpus() -> Vec<Change> {
     for case in case::all(root()).unwrap() {
         let edits = case.defaults.into_iter().chain(case.steps.into_iter().flat_map(|step| step.edits));
         for edit in edits {
-            let sets = matches!(edit.change, Change::Set(_) | Change::Keys(_, Some(_)));
+            let sets =
+                matches!(edit.change, Change::Set(_) | Change::Keys(_, Some(_)) | Change::Hindered(..));
             if sets && !changes.contains(&edit.change) {
                 changes.push(edit.change);
             }
@@ -101,6 +106,7 @@ fn incremental_equals_from_scratch() {
             let fresh = fresh(&world);
             assert_eq!(state.versions(), fresh.versions(), "seed {seed}, step {step}");
             assert_eq!(state.statuses, fresh.statuses, "seed {seed}, step {step}");
+            assert_eq!(state.waypoints, fresh.waypoints, "seed {seed}, step {step}");
             consistent(&state);
         }
     }
@@ -116,6 +122,7 @@ fn change(walk: &mut Walk, corpus: &[Change], only_set: bool) -> Change {
         Change::Set(object) => Change::Remove(object.reference()),
         Change::Keys(source, _) => Change::Keys(source, None),
         remove @ Change::Remove(_) => remove,
+        Change::Hindered(gateway, _) => Change::Hindered(gateway, Hindrances::default()),
     }
 }
 
@@ -170,7 +177,7 @@ fn what_sources_drop_is_missed_by_nobody() {
             }
             let objects = world.objects.iter();
             let objects = objects.map(|(key, object)| (key.clone(), watch::trim(object.clone())));
-            let trimmed = World { objects: objects.collect(), keys: world.keys.clone() };
+            let trimmed = World { objects: objects.collect(), ..world.clone() };
             let (whole, trimmed) = (fresh(&world), fresh(&trimmed));
             let place = format!("{}/{}, step {step}", case.folder, case.name);
             assert_eq!(trimmed.versions(), whole.versions(), "{place}");
@@ -199,7 +206,7 @@ fn consistent(state: &State) {
     let (clusters, endpoints) = (names(TypeUrl::Cluster), names(TypeUrl::Endpoint));
     let routes = names(TypeUrl::Route);
     for ((audience, type_url, name), (_, body)) in &state.resources {
-        let there = |kind: &BTreeSet<(translate::Audience, String)>, wanted: &str| {
+        let there = |kind: &BTreeSet<(Audience, String)>, wanted: &str| {
             assert!(
                 kind.contains(&(audience.clone(), wanted.to_owned())),
                 "{type_url} {name} names {wanted}, which is not there"

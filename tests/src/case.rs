@@ -20,7 +20,7 @@ use std::{
 use anyhow::{Context, Result, anyhow};
 use proto::{Object, ObjectRef};
 use serde_json::Value;
-use translate::{Change, Fetched, KeySet, KeySource, Origin};
+use translate::{Audience, Change, Fetched, Hindrances, KeySet, KeySource, Origin};
 
 /// A case.
 #[derive(Clone, Debug)]
@@ -145,10 +145,23 @@ fn steps(text: &str) -> Result<Vec<Step>> {
     Ok(steps)
 }
 
+/// What keeps the objects of a waypoint from being what they should: `kind: Hindrances`, the Gateway's
+/// namespace and name, and a list of texts.
+fn hindered(manifest: &Value, remove: bool) -> Result<Change> {
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    let name =
+        |field: &str| text(&manifest["metadata"][field]).with_context(|| format!("no metadata.{field}"));
+    let gateway = Audience { namespace: name("namespace")?.into(), name: name("name")?.into() };
+    let texts = manifest["hindrances"].as_array().into_iter().flatten().filter(|_| !remove).filter_map(text);
+    Ok(Change::Hindered(gateway, Hindrances(texts.collect())))
+}
+
 fn edit(document: &str, remove: bool) -> Result<Edit> {
     let manifest: Value = serde_saphyr::from_str(document).map_err(|error| anyhow!("{error}"))?;
     let change = if let Some(source) = key_source(&manifest) {
         Change::Keys(source, if remove { None } else { Some(fetched(&manifest)?) })
+    } else if manifest["kind"] == "Hindrances" {
+        hindered(&manifest, remove)?
     } else if remove {
         Change::Remove(ObjectRef::of_manifest(&manifest).context("names no object that is read")?)
     } else {

@@ -5,6 +5,7 @@ use crate::{
         addressed::{self, Addressed, DialledPod},
         applied_route::{self, AppliedRoute},
         block_port::{self, BlockPort},
+        installation_of,
         policies_of::{self, PoliciesOf},
         resolved_route::{self, ResolvedRoute},
         routes_of::{self, RoutesOf},
@@ -13,7 +14,9 @@ use crate::{
     },
     derive::{Derived, Touched},
     inputs::Inputs,
+    installation::InstallationOf,
     mesh::name::{Key, Origin, PortKey, ServiceKey},
+    settings::Settings,
 };
 
 #[derive(Default)]
@@ -26,10 +29,11 @@ pub(crate) struct Bindings {
     pub(crate) routes_of: Derived<RoutesOf>,
     pub(crate) policies_of: Derived<PoliciesOf>,
     pub(crate) wanted_keys: Derived<Wanted>,
+    pub(crate) installation_of: Derived<InstallationOf>,
 }
 
 impl Bindings {
-    pub(crate) fn update(&mut self, touched: &mut Touched, inputs: &Inputs) {
+    pub(crate) fn update(&mut self, touched: &mut Touched, inputs: &Inputs, settings: &Settings) {
         let Self {
             waypoint_of,
             pods,
@@ -39,6 +43,7 @@ impl Bindings {
             routes_of,
             policies_of,
             wanted_keys,
+            installation_of,
         } = self;
 
         waypoint_of.update(
@@ -109,6 +114,7 @@ impl Bindings {
             |reads, key| policies_of::bind(reads, inputs, waypoint_of, key),
         );
         wanted_keys::update(wanted_keys, touched, inputs);
+        installation_of::update(installation_of, touched, inputs, settings);
     }
 
     /// Everything that can be dialled.

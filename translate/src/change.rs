@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 use proto::{Delta, Name, Object, ObjectRef};
 
 use crate::{
+    installation::{Hindrances, Installing},
     mesh::ca_certificates::Anchors,
     policy::authentication::{Fetched, KeySource},
     status::Status,
@@ -19,6 +20,8 @@ pub enum Change {
     Remove(ObjectRef),
     /// The keys of a source were fetched, or were not; `None` where nobody fetches them any more.
     Keys(KeySource, Option<Fetched>),
+    /// What keeps the objects that run a waypoint from being what they should; nothing at all when they are.
+    Hindered(Audience, Hindrances),
 }
 
 /// Whom a resource is for: the proxies of one waypoint, named by their Gateway.
@@ -50,6 +53,8 @@ pub struct WaypointPlan {
     pub trust_domain_aliases: Vec<Name>,
     /// Who else vouches for identities, of these trust domains and of others.
     pub anchors: Arc<Anchors>,
+    /// Who runs its proxies, and how.
+    pub installing: Installing,
 }
 
 /// Everything that one commit changed, and nothing else.

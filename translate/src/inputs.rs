@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use proto::{Kind, Name, Object, ObjectRef};
 
 use crate::{
-    change::Change,
+    change::{Audience, Change},
     derive::{Reads, Table, Touched},
+    installation::{self, Hindrances, Parameters},
     mesh::{
         ca_certificates::Anchors,
         endpoint::{self, Slice},
@@ -50,6 +51,10 @@ pub(crate) struct Inputs {
     pub(crate) authentications: Table<Authentication>,
     /// The keys of issuers that are not in a policy. Never fetched here, always told.
     pub(crate) keys: Table<Fetched>,
+    /// What users want changed of the objects that run waypoints.
+    pub(crate) parameters: Table<Parameters>,
+    /// What keeps those objects from being what they should. Never found out here, always told.
+    pub(crate) hindrances: Table<Hindrances>,
 }
 
 impl Inputs {
@@ -74,6 +79,8 @@ impl Inputs {
             authorizations: Table::default(),
             authentications: Table::default(),
             keys: Table::default(),
+            parameters: Table::default(),
+            hindrances: Table::default(),
         };
         inputs.configure(None, settings, &mut Touched::default());
         inputs
@@ -128,12 +135,19 @@ impl Inputs {
                     self.keys.set(touched, source.clone(), fetched.clone());
                     continue;
                 }
+                Change::Hindered(waypoint, hindrances) => {
+                    let Audience { namespace, name } = waypoint;
+                    let key = Key { namespace: namespace.clone(), name: name.clone() };
+                    let row = Some(hindrances.clone()).filter(|row| !row.0.is_empty());
+                    self.hindrances.set(touched, key, row);
+                    continue;
+                }
             };
             contested.extend(self.hosts(&reference, settings));
             match change {
                 Change::Set(object) => self.set(&object, settings, touched),
                 Change::Remove(reference) => self.remove(&reference, settings, touched),
-                Change::Keys(..) => {}
+                Change::Keys(..) | Change::Hindered(..) => {}
             }
             contested.extend(self.hosts(&reference, settings));
         }
@@ -203,6 +217,8 @@ impl Inputs {
             authorizations,
             authentications,
             keys,
+            parameters,
+            hindrances,
         } = self;
         mesh_config.begin();
         trust.begin();
@@ -222,6 +238,8 @@ impl Inputs {
         authorizations.begin();
         authentications.begin();
         keys.begin();
+        parameters.begin();
+        hindrances.begin();
     }
 
     fn set(&mut self, object: &Object, settings: &Settings, touched: &mut Touched) {
@@ -248,6 +266,9 @@ impl Inputs {
             Object::ConfigMap(object) => {
                 if reference == settings.mesh_config() {
                     self.configure(Some(mesh_config::lower(object, settings)), settings, touched);
+                } else {
+                    let row = installation::lower_parameters(&key, object, settings);
+                    self.parameters.set(touched, key, Some(row));
                 }
             }
             Object::Gateway(object) => self.waypoints.set(touched, key, waypoint::lower(object)),
@@ -277,6 +298,8 @@ impl Inputs {
             Kind::ConfigMap => {
                 if *reference == settings.mesh_config() {
                     self.configure(None, settings, touched);
+                } else {
+                    self.parameters.set(touched, key, None);
                 }
             }
             Kind::Gateway => self.waypoints.set(touched, key, None),

@@ -21,6 +21,7 @@ mod envoy;
 mod fields;
 mod filter;
 mod inputs;
+mod installation;
 mod mesh;
 mod policy;
 mod problem;
@@ -32,6 +33,7 @@ pub mod status;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 pub use change::{Audience, Change, Commit, Revision, WaypointPlan};
+pub use installation::{Hindrances, Installation, Installing, Item, Part, Patch};
 pub use mesh::ca_certificates::Anchors;
 pub use policy::authentication::{Fetched, KeySet, KeySource, Origin};
 pub use problem::{FieldPath, Lowered, Problem, Reason};
@@ -78,7 +80,7 @@ impl Mesh {
 
         inputs.apply(changes, settings, &mut touched); // lower
         let inputs = &*inputs;
-        bindings.update(&mut touched, inputs); // bind
+        bindings.update(&mut touched, inputs, settings); // bind
         let bindings = &*bindings;
         resources.update(&mut touched, inputs, bindings, settings); // emit
         status::update(statuses, &mut touched, inputs, bindings, settings);
@@ -88,7 +90,7 @@ impl Mesh {
             revision: *revision,
             resources: resources.moved(settings),
             statuses: moved_statuses(statuses),
-            waypoints: moved_waypoints(inputs),
+            waypoints: moved_waypoints(inputs, bindings),
             keys: moved_keys(bindings),
         }
     }
@@ -113,20 +115,21 @@ fn moved_keys(bindings: &Bindings) -> BTreeMap<KeySource, Option<Duration>> {
     wanted.changed().iter().map(|source| (source.clone(), timeout(source))).collect()
 }
 
-/// A waypoint's proxies run under the service account of its name, as Istio has it.
-fn moved_waypoints(inputs: &Inputs) -> BTreeMap<Audience, Option<WaypointPlan>> {
+fn moved_waypoints(inputs: &Inputs, bindings: &Bindings) -> BTreeMap<Audience, Option<WaypointPlan>> {
     let trusts_others = !inputs.trust.changed().is_empty() || !inputs.anchors.changed().is_empty();
     let every = inputs.waypoints.untracked().keys().filter(|_| trusts_others);
     let anchors = inputs.anchors.get(&Reads::default(), &()).cloned().unwrap_or_default();
-    let changed = inputs.waypoints.changed().iter().chain(every);
+    let installations = &bindings.installation_of;
+    let changed = inputs.waypoints.changed().iter().chain(installations.changed()).chain(every);
     changed
         .map(|key| {
             let audience = Audience { namespace: key.namespace.clone(), name: key.name.clone() };
-            let exists = inputs.waypoints.untracked().contains_key(key);
-            let plan = exists.then(|| WaypointPlan {
-                service_account: key.name.clone(),
+            let waypoint = inputs.waypoints.untracked().get(key).zip(installations.untracked().get(key));
+            let plan = waypoint.map(|(waypoint, installation)| WaypointPlan {
+                service_account: waypoint.asks.service_account.clone(),
                 trust_domain_aliases: inputs.aliases(&Reads::default()).to_vec(),
                 anchors: Arc::clone(&anchors),
+                installing: installation.installing.clone(),
             });
             (audience, plan)
         })

@@ -38,6 +38,8 @@ pub enum Reason {
     Invalid,
     /// The value is allowed by the API and not implemented by us.
     UnsupportedValue,
+    /// A Gateway's parameters do not exist, or cannot be applied.
+    InvalidParameters,
     /// A backend does not exist.
     BackendNotFound,
     /// A reference needs a ReferenceGrant.
@@ -60,6 +62,7 @@ impl Reason {
         match self {
             Self::Invalid => "Invalid",
             Self::UnsupportedValue => "UnsupportedValue",
+            Self::InvalidParameters => "InvalidParameters",
             Self::BackendNotFound => "BackendNotFound",
             Self::RefNotPermitted => "RefNotPermitted",
             Self::InvalidKind => "InvalidKind",

@@ -102,7 +102,7 @@ impl Place<'_> {
         // Taken before the value is consumed, so that a document that cannot be read still has a name.
         let claimed = ObjectRef::of_manifest(&value);
         // What is nobody's to read is nobody's to complain of either.
-        if claimed.as_ref().is_some_and(|object| !self.wanted.wants(object)) {
+        if claimed.as_ref().is_some_and(|object| !self.wanted.wants_manifest(object, &value)) {
             return;
         }
         match Object::decode(value) {
@@ -113,6 +113,8 @@ impl Place<'_> {
 
     fn accept(&mut self, Decoded { object, ignored }: Decoded, path: &str) {
         let reference = object.reference();
+        // Of a ConfigMap that nobody named nobody knows whose it is, nor what else it may hold.
+        let ignored = if self.wanted.wants(&reference) { ignored } else { Vec::new() };
         for field in ignored {
             let at = Some(Spot::Field(join(path, &field)));
             let message = "no such field, it is ignored; check its spelling and its indentation".to_owned();

@@ -46,6 +46,7 @@ mod tests {
             Change::Set(object) => format!("set {}", object.reference()),
             Change::Remove(reference) => format!("remove {reference}"),
             Change::Keys(source, _) => format!("keys of {source}"),
+            Change::Hindered(gateway, _) => format!("hindrances of {gateway}"),
         };
         changes.iter().map(tell).collect()
     }

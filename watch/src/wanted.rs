@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use proto::{Kind, ObjectRef};
+use proto::{Kind, ObjectRef, mesh_api::ConfigData};
+use serde_json::Value;
 
 /// The objects that are wanted. A ConfigMap may hold anything, and a cluster has thousands: one is read
 /// only if it is named here. Whoever adds a source asks for those by name and never for a list.
@@ -20,6 +21,13 @@ impl Wanted {
     /// Whether the object is wanted.
     pub fn wants(&self, object: &ObjectRef) -> bool {
         !Self::is_by_reference(object.kind) || self.by_reference.contains(object)
+    }
+
+    /// Whether what a manifest claims to be is wanted. A directory holds what somebody put there, so a
+    /// ConfigMap of patches is read there although nobody may refer to it.
+    pub(crate) fn wants_manifest(&self, object: &ObjectRef, manifest: &Value) -> bool {
+        let patches = || ConfigData::PATCHES.iter().any(|key| manifest["data"].get(key).is_some());
+        self.wants(object) || (object.kind == Kind::ConfigMap && patches())
     }
 
     /// Whether objects of the kind are read by reference only.

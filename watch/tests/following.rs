@@ -86,6 +86,7 @@ impl Following {
                 assert!(old.is_some(), "{reference} was removed and is not there");
             }
             Change::Keys(source, _) => panic!("a directory has no keys of {source}"),
+            Change::Hindered(gateway, _) => panic!("a directory hinders nothing of {gateway}"),
         }
     }
 

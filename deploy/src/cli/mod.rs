@@ -11,7 +11,9 @@ mod report;
 mod serve;
 mod state;
 mod statuses;
+mod template;
 mod translate;
+mod waypoint;
 
 use std::{
     io::{self, Write},
@@ -20,7 +22,7 @@ use std::{
 
 use clap::{Parser, Subcommand};
 
-use self::{bootstrap::Bootstrap, serve::Serve, translate::Translate};
+use self::{bootstrap::Bootstrap, serve::Serve, translate::Translate, waypoint::Waypoint};
 
 /// A control plane that drives stock Envoys as the waypoints of an ambient mesh.
 #[derive(Debug, Parser)]
@@ -35,6 +37,7 @@ enum Command {
     Serve(Serve),
     Translate(Translate),
     Bootstrap(Bootstrap),
+    Waypoint(Waypoint),
 }
 
 /// How a command that did its work ended.
@@ -70,6 +73,7 @@ impl Arguments {
             Command::Serve(command) => command.run(),
             Command::Translate(command) => command.run(out, err),
             Command::Bootstrap(command) => command.run(out),
+            Command::Waypoint(command) => command.run(out, err),
         }
     }
 }

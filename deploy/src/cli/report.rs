@@ -79,7 +79,7 @@ mod tests {
 
     use proto::{TypeUrl, Version, envoy};
     use serde_json::json;
-    use translate::WaypointPlan;
+    use translate::{Installing, WaypointPlan};
 
     use super::*;
 
@@ -103,6 +103,7 @@ mod tests {
                     service_account: name.into(),
                     trust_domain_aliases: Vec::new(),
                     anchors: Arc::default(),
+                    installing: Installing::Others,
                 }),
             );
         }

@@ -15,7 +15,10 @@ pub(super) const ROOT_SECRET: &str = "root";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProxyFiles {
     // Absolute and UTF-8: a bootstrap is JSON, and Envoy may run in another directory.
+    /// Where the token and the root certificate are.
     directory: String,
+    /// Where the files are that say so to Envoy.
+    secrets: String,
 }
 
 /// Why the files cannot be written.
@@ -41,7 +44,20 @@ impl ProxyFiles {
     /// The files in `directory`, an absolute path.
     pub fn new(directory: &Path) -> Result<Self, FileError> {
         let text = directory.to_str().ok_or_else(|| FileError::NotText(directory.to_owned()))?;
-        Ok(Self { directory: text.to_owned() })
+        Ok(Self { directory: text.to_owned(), secrets: text.to_owned() })
+    }
+
+    /// The files of a pod, in two volumes of its own: `secrets` is what [`ProxyFiles::secrets`] says.
+    pub fn mounted(directory: &str, secrets: &str) -> Self {
+        Self { directory: directory.to_owned(), secrets: secrets.to_owned() }
+    }
+
+    /// The files that name the token and the root certificate to Envoy, by their own names.
+    pub fn secrets(&self) -> Result<[(String, Vec<u8>); 2], FileError> {
+        Ok([
+            (file_of(ROOT_SECRET), discovery(&self.root_secret())?),
+            (file_of(TOKEN_SECRET), discovery(&self.token_secret())?),
+        ])
     }
 
     /// Writes all of them, each whole. A proxy that runs takes the new token for its next stream.
@@ -52,15 +68,17 @@ impl ProxyFiles {
         self.replace("root.pem", root_pem.as_bytes(), Readable::Everyone)?;
         self.replace("token", token.as_bytes(), Readable::Owner)?;
         // Last, because Envoy reads both again when anything is moved into the directory.
-        self.replace(&file_of(ROOT_SECRET), &discovery(&self.root_secret())?, Readable::Everyone)?;
-        self.replace(&file_of(TOKEN_SECRET), &discovery(&self.token_secret())?, Readable::Everyone)
+        for (name, content) in self.secrets()? {
+            self.replace(&name, &content, Readable::Everyone)?;
+        }
+        Ok(())
     }
 
     /// How a bootstrap refers to one of the secrets.
     pub(super) fn secret_config(&self, name: &str) -> tls::SdsSecretConfig {
         let source = core::PathConfigSource {
-            path: self.path(&file_of(name)),
-            watched_directory: Some(self.watched()),
+            path: format!("{}/{}", self.secrets, file_of(name)),
+            watched_directory: Some(watched(&self.secrets)),
             ..core::PathConfigSource::default()
         };
         tls::SdsSecretConfig {
@@ -83,7 +101,7 @@ impl ProxyFiles {
     fn root_secret(&self) -> tls::Secret {
         let root = tls::CertificateValidationContext {
             trusted_ca: Some(self.file("root.pem")),
-            watched_directory: Some(self.watched()),
+            watched_directory: Some(watched(&self.directory)),
             ..tls::CertificateValidationContext::default()
         };
         tls::Secret { name: ROOT_SECRET.to_owned(), r#type: Some(tls::secret::Type::ValidationContext(root)) }
@@ -92,12 +110,8 @@ impl ProxyFiles {
     fn file(&self, name: &str) -> core::DataSource {
         core::DataSource {
             specifier: Some(core::data_source::Specifier::Filename(self.path(name))),
-            watched_directory: Some(self.watched()),
+            watched_directory: Some(watched(&self.directory)),
         }
-    }
-
-    fn watched(&self) -> core::WatchedDirectory {
-        core::WatchedDirectory { path: self.directory.clone(), ..core::WatchedDirectory::default() }
     }
 
     fn path(&self, name: &str) -> String {
@@ -114,6 +128,10 @@ impl ProxyFiles {
         state::replace_file(Path::new(&path), content, readable)
             .map_err(|source| FileError::Write { path, source })
     }
+}
+
+fn watched(directory: &str) -> core::WatchedDirectory {
+    core::WatchedDirectory { path: directory.to_owned(), ..core::WatchedDirectory::default() }
 }
 
 fn file_of(secret: &str) -> String {

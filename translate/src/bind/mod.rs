@@ -6,6 +6,7 @@ pub(crate) mod asked_of;
 pub(crate) mod block_port;
 pub(crate) mod by_name;
 pub(crate) mod endpoints_of;
+pub(crate) mod installation_of;
 pub(crate) mod policies_of;
 pub(crate) mod resolved_parent;
 pub(crate) mod resolved_route;

@@ -276,7 +276,7 @@ mod tests {
 
     fn lowered(mesh: Value) -> MeshConfig {
         let object = mesh_api::ConfigMap {
-            data: mesh_api::MeshData { mesh, ..mesh_api::MeshData::default() },
+            data: mesh_api::ConfigData { mesh, ..mesh_api::ConfigData::default() },
             ..mesh_api::ConfigMap::default()
         };
         lower(&object, &Settings::default())

@@ -16,6 +16,7 @@ use proto::{
 use super::{labels, name::Key, selector::Selector};
 use crate::{
     derive::Row,
+    installation::{self, Asks},
     problem::{FieldPath, Problem, Reason},
 };
 
@@ -33,6 +34,8 @@ pub(crate) struct Waypoint {
     /// The first IP address that it asks for in `spec.addresses`.
     pub(crate) address: Option<IpAddr>,
     pub(crate) listeners: Vec<WaypointListener>,
+    /// What it asks of the objects that run it.
+    pub(crate) asks: Asks,
     pub(crate) problems: Vec<Problem>,
 }
 
@@ -134,11 +137,12 @@ pub(crate) fn lower(object: &Gateway) -> Option<Waypoint> {
         allows: allows.unwrap_or(Allows::Same),
         address: ips.find_map(|address| address.value.as_deref()?.parse().ok()),
         listeners: lower_listeners(&spec.listeners, &at),
+        asks: installation::lower(object),
         problems,
     })
 }
 
-fn is_hbone(listener: &GatewayListeners) -> bool {
+pub(crate) fn is_hbone(listener: &GatewayListeners) -> bool {
     listener.protocol == "HBONE" && listener.port == i32::from(HBONE_PORT)
 }
 

@@ -5,6 +5,7 @@ use crate::{
     bind::applied_route::{AppliedRoute, Bucket},
     derive::{Derived, Reads},
     inputs::Inputs,
+    installation::{Hindrances, InstallationOf},
     mesh::{
         name::Key,
         waypoint::{Waypoint, WaypointListener},
@@ -16,19 +17,31 @@ pub(super) fn of(
     reads: &Reads,
     inputs: &Inputs,
     applied: &Derived<AppliedRoute>,
+    installations: &Derived<InstallationOf>,
     key: &Key,
 ) -> Option<Status> {
     let waypoint = inputs.waypoints.get(reads, key)?;
     let attached = applied.count(reads, &Bucket::Waypoint(key.clone()));
+    let installation = installations.get(reads, key).map(|row| row.problems.as_slice()).unwrap_or_default();
+    let hindered = inputs.hindrances.get(reads, key).map(|row| hindered(row));
     Some(Status {
         observed_generation: waypoint.generation,
-        conditions: vec![accepted(waypoint), programmed()],
+        conditions: vec![accepted(waypoint, installation), hindered.unwrap_or_else(programmed)],
         parents: Vec::new(),
         listeners: listeners(waypoint, u32::try_from(attached).unwrap_or(u32::MAX)),
     })
 }
 
-fn accepted(waypoint: &Waypoint) -> Condition {
+/// `installation` is what is wrong with what was asked of the objects that run it.
+fn accepted(waypoint: &Waypoint, installation: &[Problem]) -> Condition {
+    if !installation.is_empty() {
+        return Condition {
+            kind: "Accepted",
+            truth: Truth::False,
+            reason: "InvalidParameters",
+            message: format!("what runs is left as it is: {}", super::list(installation)),
+        };
+    }
     let listeners = waypoint.listeners.iter().filter_map(|listener| listener.problem.as_ref());
     let problems: Vec<&Problem> = waypoint.problems.iter().chain(listeners).collect();
     Condition {
@@ -40,6 +53,17 @@ fn accepted(waypoint: &Waypoint) -> Condition {
         } else {
             super::list(problems)
         },
+    }
+}
+
+/// What is to run it cannot be made.
+fn hindered(hindrances: &Hindrances) -> Condition {
+    let Hindrances(hindrances) = hindrances;
+    Condition {
+        kind: "Programmed",
+        truth: Truth::False,
+        reason: "NoResources",
+        message: hindrances.iter().map(String::as_str).collect::<Vec<_>>().join("; "),
     }
 }
 

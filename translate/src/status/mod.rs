@@ -145,10 +145,11 @@ fn derive(reads: &Reads, inputs: &Inputs, bindings: &Bindings, object: &ObjectRe
         routes_of: _,
         policies_of: _,
         wanted_keys: _,
+        installation_of,
     } = bindings;
     let key = Key::of(object);
     match object.kind {
-        Kind::Gateway => gateway::of(reads, inputs, applied_routes, &key),
+        Kind::Gateway => gateway::of(reads, inputs, applied_routes, installation_of, &key),
         Kind::Service => service::of(reads, inputs, waypoint_of, &key.into()),
         Kind::ServiceEntry => service::of_entry(reads, inputs, waypoint_of, &key),
         Kind::WorkloadEntry => service::of_machine(reads, inputs, waypoint_of, &key),

@@ -1,0 +1,96 @@
+//! What the objects that run a Gateway must be like: what it asks for itself, the defaults of its class,
+//! and the ConfigMap that it refers to.
+
+use proto::Name;
+
+use crate::{
+    derive::{Derived, Reads, Touched},
+    inputs::Inputs,
+    installation::{Asks, Bucket, DEFAULTS_LABELS, Installation, InstallationOf, Installing, Parameters},
+    mesh::name::Key,
+    problem::{FieldPath, Problem, Reason},
+    settings::Settings,
+};
+
+/// Computes anew what the commit may have changed of them.
+pub(crate) fn update(
+    table: &mut Derived<InstallationOf>,
+    touched: &mut Touched,
+    inputs: &Inputs,
+    settings: &Settings,
+) {
+    table.update(
+        touched,
+        inputs.waypoints.changed().iter().cloned(),
+        |key| inputs.waypoints.untracked().contains_key(key),
+        |reads, key| bind(reads, inputs, settings, key),
+    );
+}
+
+fn bind(reads: &Reads, inputs: &Inputs, settings: &Settings, key: &Key) -> Option<InstallationOf> {
+    let waypoint = inputs.waypoints.get(reads, key)?;
+    let Asks {
+        uid,
+        name,
+        service_account: _,
+        makes_service_account,
+        labels,
+        annotations,
+        service_type,
+        port,
+        parameters,
+        revision,
+        has_addresses,
+        problems,
+    } = &waypoint.asks;
+    let own: Name = settings.revision.clone().unwrap_or_else(|| "default".into());
+    if *has_addresses || revision.as_ref().is_some_and(|revision| *revision != own) {
+        return Some(InstallationOf { installing: Installing::Others, problems: Vec::new() });
+    }
+    let mut problems = problems.clone();
+    let mut patches = Vec::new();
+    let mut take = |row: &Parameters, from: &Key, at: FieldPath| {
+        let Key { namespace, name } = from;
+        if !row.problems.is_empty() {
+            let message = format!("ConfigMap {namespace}/{name}: {}", row.problems.join("; "));
+            problems.push(Problem { at, reason: Reason::InvalidParameters, message });
+        }
+        patches.push(row.patches.clone());
+    };
+    let defaults: Vec<_> = inputs.parameters.bucket(reads, &Bucket(waypoint.class.clone())).collect();
+    for label in 0..DEFAULTS_LABELS.len() {
+        let labelled = |row: &Parameters| row.classes.contains(&(waypoint.class.clone(), label));
+        for (from, row) in defaults.iter().filter(|(_, row)| labelled(row)) {
+            take(row, from, FieldPath::new("spec").field("gatewayClassName"));
+        }
+    }
+    if let Some(name) = parameters {
+        let at = FieldPath::new("spec").field("infrastructure").field("parametersRef");
+        let from = Key { namespace: key.namespace.clone(), name: name.clone() };
+        match inputs.parameters.get(reads, &from) {
+            Some(row) => take(row, &from, at),
+            None => problems.push(Problem {
+                at,
+                reason: Reason::InvalidParameters,
+                message: format!("there is no ConfigMap {}/{name} with patches", key.namespace),
+            }),
+        }
+    }
+    let installing = if problems.is_empty() {
+        Installing::Ours(Box::new(Installation {
+            uid: uid.clone(),
+            name: name.clone(),
+            class: waypoint.class.clone(),
+            revision: own,
+            makes_service_account: *makes_service_account,
+            labels: labels.clone(),
+            annotations: annotations.clone(),
+            service_type: service_type.clone(),
+            port: port.clone(),
+            patches,
+        }))
+    } else {
+        Installing::Held
+    };
+    Some(InstallationOf { installing, problems })
+}
