@@ -3,6 +3,7 @@
 pub mod authn;
 pub mod certificates;
 pub mod cli;
+pub mod deployer;
 pub mod event_loop;
 pub mod identity;
 pub mod keys;

@@ -10,6 +10,7 @@ mod changes;
 mod corpus;
 mod custom;
 mod demo;
+mod ending;
 mod entries;
 mod flips;
 mod keys;

@@ -1,0 +1,257 @@
+//! Writes the objects that run waypoints, and keeps them as they should be.
+//!
+//! ```text
+//!   Order ─► what should be ─┐
+//!                            ├─► reconcile ─► apply, prune      writer.rs
+//!   live.rs ─ what is ───────┘        └─► Hindrances, told when they change
+//! ```
+//!
+//! Objects are found by the label that says that they are ours, and touched only if their Gateway owns them.
+//! Nothing is written that is there already. What fails is tried again, later each time.
+
+mod drift;
+mod kinds;
+mod live;
+mod writer;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use kube::Client;
+use serde_json::Value;
+use tokio::{
+    sync::mpsc::{Sender, UnboundedReceiver, channel},
+    task::JoinSet,
+    time::{Instant, sleep_until},
+};
+use tracing::{debug, info};
+use translate::{Audience, Change, Hindrances, Installing, WaypointPlan};
+
+pub use kinds::{Permission, permissions};
+
+use self::{
+    kinds::Made,
+    live::{Live, News},
+    writer::Writer,
+};
+use crate::waypoint::{self, MakeError, Template};
+
+/// How soon what failed is tried again; each failure doubles it.
+const RETRY: Duration = Duration::from_secs(1);
+/// And at most.
+const RETRY_AT_MOST: Duration = Duration::from_mins(5);
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Order {
+    /// These objects are to run the proxies of that Gateway, and no others.
+    Run(Audience, Vec<Value>),
+    /// Whatever runs them stays as it is.
+    Leave(Audience),
+    /// It is no waypoint of ours any more: nothing of ours is to run it.
+    End(Audience),
+    /// Whether it is ours to write at all. Until it is said, it is not.
+    Lead(bool),
+}
+
+impl Order {
+    /// What follows from a commit for one Gateway.
+    pub fn of(
+        gateway: &Audience,
+        plan: Option<&WaypointPlan>,
+        template: &Template,
+    ) -> Result<Self, MakeError> {
+        let Some(plan) = plan else { return Ok(Self::End(gateway.clone())) };
+        Ok(match &plan.installing {
+            Installing::Ours(installation) => {
+                Self::Run(gateway.clone(), waypoint::objects(gateway, plan, installation, template)?)
+            }
+            Installing::Held | Installing::Others => Self::Leave(gateway.clone()),
+        })
+    }
+}
+
+/// Follows `orders` until nobody gives any more. What keeps a Gateway's objects from being what they should
+/// be is sent to `told` each time that it changes.
+pub async fn run(client: Client, mut orders: UnboundedReceiver<Order>, told: Sender<Change>) {
+    let (tell, mut news) = channel(256);
+    let mut deployer = Deployer::new(Writer::new(client), told);
+    // Empty while others lead.
+    let mut followers = JoinSet::new();
+    loop {
+        tokio::select! {
+            order = orders.recv() => match order {
+                None => return,
+                Some(Order::Lead(true)) if followers.is_empty() => {
+                    info!("we write the objects of waypoints");
+                    for kind in Made::ALL {
+                        followers.spawn(live::follow(deployer.writer.client(), kind, tell.clone()));
+                    }
+                }
+                Some(Order::Lead(true)) => {}
+                Some(Order::Lead(false)) => {
+                    followers.shutdown().await;
+                    while news.try_recv().is_ok() {}
+                    deployer.rest();
+                }
+                Some(order) => deployer.take(order),
+            },
+            Some((kind, news)) = news.recv() => deployer.hear(kind, news),
+            () = deployer.due() => deployer.reconcile_next().await,
+        }
+    }
+}
+
+/// What should be, what is, and when to look next.
+struct Deployer {
+    writer: Writer,
+    told: Sender<Change>,
+    wanted: BTreeMap<Audience, Vec<Value>>,
+    live: Live,
+    /// Which Gateways are to be looked at, and when.
+    due: BTreeMap<Audience, Instant>,
+    failures: BTreeMap<Audience, u32>,
+    hindrances: BTreeMap<Audience, Hindrances>,
+}
+
+impl Deployer {
+    fn new(writer: Writer, told: Sender<Change>) -> Self {
+        Self {
+            writer,
+            told,
+            wanted: BTreeMap::new(),
+            live: Live::default(),
+            due: BTreeMap::new(),
+            failures: BTreeMap::new(),
+            hindrances: BTreeMap::new(),
+        }
+    }
+
+    fn take(&mut self, order: Order) {
+        let gateway = match order {
+            Order::Run(gateway, objects) => {
+                self.wanted.insert(gateway.clone(), objects);
+                gateway
+            }
+            Order::Leave(gateway) => {
+                self.wanted.remove(&gateway);
+                self.due.remove(&gateway);
+                return;
+            }
+            Order::End(gateway) => {
+                // Its owner takes them along if it is gone; if it has another class now, we do.
+                self.wanted.insert(gateway.clone(), Vec::new());
+                gateway
+            }
+            Order::Lead(_) => return,
+        };
+        self.failures.remove(&gateway);
+        self.due.insert(gateway, Instant::now());
+    }
+
+    fn hear(&mut self, kind: Made, news: News) {
+        for gateway in self.live.take(kind, news) {
+            if self.wanted.contains_key(&gateway) {
+                // What others do wrong again and again must not make us faster than a failure does.
+                self.due.entry(gateway).or_insert_with(Instant::now);
+            }
+        }
+        if self.live.is_complete() {
+            let idle = self.wanted.keys().filter(|gateway| !self.due.contains_key(*gateway)).cloned();
+            let unseen: Vec<_> = idle.filter(|gateway| self.live.is_news_to(gateway)).collect();
+            self.due.extend(unseen.into_iter().map(|gateway| (gateway, Instant::now())));
+        }
+    }
+
+    /// Others write now: what we know of the world is soon not true any more.
+    fn rest(&mut self) {
+        self.live = Live::default();
+        self.due = self.wanted.keys().map(|gateway| (gateway.clone(), Instant::now())).collect();
+        self.failures.clear();
+    }
+
+    /// Waits until there is something to do. Nothing is done before all that exists is known.
+    async fn due(&self) {
+        match self.due.values().min() {
+            Some(at) if self.live.is_complete() => sleep_until(*at).await,
+            Some(_) | None => std::future::pending().await,
+        }
+    }
+
+    async fn reconcile_next(&mut self) {
+        let now = Instant::now();
+        let next = self.due.iter().filter(|(_, at)| **at <= now).min_by_key(|(_, at)| **at);
+        let Some(gateway) = next.map(|(gateway, _)| gateway.clone()) else { return };
+        self.due.remove(&gateway);
+        let Some(objects) = self.wanted.get(&gateway).cloned() else { return };
+        let (hindered, again) = self.reconcile(&gateway, &objects).await;
+        if again {
+            let failures = self.failures.entry(gateway.clone()).or_default();
+            let wait = RETRY.saturating_mul(1 << (*failures).min(16)).min(RETRY_AT_MOST);
+            *failures += 1;
+            self.due.insert(gateway.clone(), now + wait);
+        } else {
+            self.failures.remove(&gateway);
+            if objects.is_empty() {
+                self.wanted.remove(&gateway);
+            }
+        }
+        self.tell(gateway, Hindrances(hindered)).await;
+    }
+
+    /// Brings what is nearer to what should be. What hinders it, and whether to try again without being told.
+    async fn reconcile(&mut self, gateway: &Audience, objects: &[Value]) -> (BTreeSet<String>, bool) {
+        let mut hindered = BTreeSet::new();
+        let mut again = false;
+        let mut kept = BTreeSet::new();
+        for object in objects {
+            let Some(key) = live::key(object) else { continue };
+            let outcome = self.writer.make(object, self.live.get(&key)).await;
+            match outcome {
+                Ok(Some(written)) => {
+                    debug!(%gateway, object = %key, "written");
+                    self.live.put(key.clone(), written);
+                }
+                Ok(None) => {}
+                Err(trouble) => {
+                    again = true;
+                    hindered.insert(format!("{key} {trouble}"));
+                }
+            }
+            kept.insert(key);
+        }
+        let owner = objects.first().and_then(live::owner);
+        for (key, object) in self.live.of(gateway) {
+            // A Gateway of the same name that was there before had objects too, and takes them along.
+            let ours = owner.is_none() || owner == live::owner(&object);
+            if kept.contains(&key) || !ours {
+                continue;
+            }
+            if let Err(trouble) = self.writer.prune(&key, &object).await {
+                again = true;
+                hindered.insert(format!("{key} is not wanted any more and {trouble}"));
+            } else {
+                info!(%gateway, object = %key, "taken away");
+                self.live.forget(&key);
+            }
+        }
+        (hindered, again)
+    }
+
+    async fn tell(&mut self, gateway: Audience, hindrances: Hindrances) {
+        let before = self.hindrances.get(&gateway);
+        if before.is_none_or(|before| before.0.is_empty()) && hindrances.0.is_empty()
+            || before == Some(&hindrances)
+        {
+            return;
+        }
+        for hindrance in &hindrances.0 {
+            info!(%gateway, hindrance, "a waypoint is not run as it should be");
+        }
+        self.hindrances.insert(gateway.clone(), hindrances.clone());
+        // Whoever listened is gone only when everything is about to end.
+        self.told.send(Change::Hindered(gateway, hindrances)).await.ok();
+    }
+}
