@@ -265,6 +265,24 @@ async fn what_is_somebody_elses_is_left_alone_and_said_until_it_is_gone() -> Res
 }
 
 #[tokio::test]
+async fn a_gateway_that_somebody_else_runs_is_hindered_by_nothing_of_ours() -> Result<()> {
+    let cluster = Cluster::shared().await?;
+    let mut plant = Plant::start(&cluster, "others").await?;
+    let theirs: Service = serde_json::from_value(json!({
+        "metadata": {"name": "waypoint", "labels": {"gateway.istio.io/managed": "istio.io-mesh-controller"}},
+        "spec": {"ports": [{"port": 15008}]},
+    }))?;
+    plant.services().create(&PostParams::default(), &theirs).await?;
+    plant.gateway(&cluster, json!({})).await?;
+    assert_eq!(plant.hindrances().await?.len(), 1, "istiod's is not ours");
+    plant
+        .gateway(&cluster, json!({"spec": {"addresses": [{"type": "IPAddress", "value": "10.0.0.9"}]}}))
+        .await?;
+    assert_eq!(plant.hindrances().await?, [""; 0]);
+    Ok(())
+}
+
+#[tokio::test]
 async fn nothing_is_written_by_who_does_not_lead_and_all_goes_when_it_is_no_waypoint() -> Result<()> {
     let cluster = Cluster::shared().await?;
     let mut plant = Plant::start(&cluster, "leading").await?;

@@ -87,11 +87,17 @@ impl Live {
             News::All(objects) => {
                 let new: BTreeMap<_, _> =
                     objects.into_iter().filter_map(|object| Some((key(&object)?, object))).collect();
-                let before: Vec<_> = self.objects.keys().filter(|key| key.kind == kind).cloned().collect();
-                for key in before {
-                    about.extend(self.objects.remove(&key).as_ref().and_then(gateway));
+                let version = |object: &Value| object["metadata"]["resourceVersion"].clone();
+                let known: BTreeSet<_> =
+                    self.objects.keys().filter(|key| key.kind == kind).cloned().collect();
+                for key in &known {
+                    let Some(old) = self.objects.remove(key) else { continue };
+                    if new.get(key).map(version) != Some(version(&old)) {
+                        about.extend(gateway(&old));
+                    }
                 }
-                about.extend(new.values().filter_map(gateway));
+                let unknown = new.iter().filter(|(key, _)| !known.contains(*key));
+                about.extend(unknown.filter_map(|(_, object)| gateway(object)));
                 self.objects.extend(new);
                 self.complete.insert(kind);
             }

@@ -34,7 +34,7 @@ pub use kinds::{Permission, permissions};
 use self::{
     kinds::Made,
     live::{Live, News},
-    writer::Writer,
+    writer::{Trouble, Writer},
 };
 use crate::waypoint::{self, MakeError, Template};
 
@@ -96,7 +96,7 @@ pub async fn run(client: Client, mut orders: UnboundedReceiver<Order>, told: Sen
                     while news.try_recv().is_ok() {}
                     deployer.rest();
                 }
-                Some(order) => deployer.take(order),
+                Some(order) => deployer.take(order).await,
             },
             Some((kind, news)) = news.recv() => deployer.hear(kind, news),
             () = deployer.due() => deployer.reconcile_next().await,
@@ -129,7 +129,7 @@ impl Deployer {
         }
     }
 
-    fn take(&mut self, order: Order) {
+    async fn take(&mut self, order: Order) {
         let gateway = match order {
             Order::Run(gateway, objects) => {
                 self.wanted.insert(gateway.clone(), objects);
@@ -138,6 +138,8 @@ impl Deployer {
             Order::Leave(gateway) => {
                 self.wanted.remove(&gateway);
                 self.due.remove(&gateway);
+                // Whatever it was, it is not for us to mend any more.
+                self.tell(gateway, Hindrances::default()).await;
                 return;
             }
             Order::End(gateway) => {
@@ -152,6 +154,9 @@ impl Deployer {
     }
 
     fn hear(&mut self, kind: Made, news: News) {
+        if let News::Gone(object) = &news {
+            self.writer.forget(object);
+        }
         for gateway in self.live.take(kind, news) {
             if self.wanted.contains_key(&gateway) {
                 // What others do wrong again and again must not make us faster than a failure does.
@@ -215,6 +220,8 @@ impl Deployer {
                     self.live.put(key.clone(), written);
                 }
                 Ok(None) => {}
+                // It is not what was seen any more: the next look finds out what it is.
+                Err(Trouble::Moved) => again = true,
                 Err(trouble) => {
                     again = true;
                     hindered.insert(format!("{key} {trouble}"));

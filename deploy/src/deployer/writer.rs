@@ -20,15 +20,18 @@ use crate::waypoint::{FIELD_MANAGER, MANAGED, MANAGED_LABEL};
 pub(super) enum Trouble {
     /// It is there, and somebody else's.
     Foreign,
-    /// It belongs to a Gateway of the same name that was there before.
+    /// It belongs to another Gateway, which may be one of the same name that was there before.
     Earlier,
+    /// Somebody changed it meanwhile.
+    Moved,
     /// The server says no, or nothing.
     Server(Box<kube::Error>),
 }
 
 impl From<kube::Error> for Trouble {
     fn from(error: kube::Error) -> Self {
-        Self::Server(Box::new(error))
+        let moved = matches!(&error, kube::Error::Api(status) if status.code == 409);
+        if moved { Self::Moved } else { Self::Server(Box::new(error)) }
     }
 }
 
@@ -38,7 +41,10 @@ impl fmt::Display for Trouble {
             Self::Foreign => out.write_str(
                 "is not ours and is left alone; remove it, or choose another name by the annotation gateway.istio.io/name-override",
             ),
-            Self::Earlier => out.write_str("belongs to an earlier Gateway of this name, and is waited for to go"),
+            Self::Earlier => out.write_str(
+                "belongs to another Gateway, or to an earlier one of this name, and is waited for to go",
+            ),
+            Self::Moved => out.write_str("was changed meanwhile"),
             Self::Server(error) => {
                 if let kube::Error::Api(status) = &**error {
                     write!(out, "cannot be written: {}", status.message)
@@ -138,6 +144,13 @@ impl Writer {
         // Without force: of an object that somebody made in this moment we do not take a field.
         let written = api.patch(&key.name, &parameters, &Patch::Apply(&wanted)).await?;
         Ok(live::value(key.kind, written))
+    }
+
+    /// Forgets what was written of an object that is gone.
+    pub(super) fn forget(&mut self, object: &Value) {
+        if let Some(key) = live::key(object) {
+            self.written.remove(&key);
+        }
     }
 
     /// Takes `object` away, if it is still the one that was seen.
