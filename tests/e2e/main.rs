@@ -17,6 +17,7 @@ mod keys;
 mod mesh_config;
 mod places;
 mod reports;
+mod rotation;
 mod routing;
 mod services;
 mod shop;
