@@ -83,6 +83,7 @@ pub use api::{
         matcher::v3::{self as matcher, HttpRequestHeaderMatchInput},
         metadata::v3 as metadata,
         v3 as percent, v3 as http_status,
+        v3::SemanticVersion,
     },
 };
 pub use envoy_types::pb::xds::{core::v3 as xds_core, r#type::matcher::v3 as xds_matcher};
@@ -100,6 +101,11 @@ pub mod permission {
         google::rpc::Status,
     };
 }
+
+/// The oldest Envoy that knows all of what it is sent, without its known faults: major, minor, patch.
+///
+/// What an older one does not know of a message it leaves out: of a policy, a condition.
+pub const OLDEST: (u32, u32, u32) = (1, 40, 0);
 
 /// Packs a message into an `Any` under its own type URL.
 pub fn pack<T: Message + Name>(message: &T) -> Any {

@@ -91,6 +91,30 @@ pub(crate) fn check_claim(node: Option<&envoy::core::Node>, group: &Group) -> Re
     }
 }
 
+/// Checks what a stream's first request says of the client's build: an Envoy that is too old would leave
+/// out what it does not know of a message, and with it maybe a condition of a policy.
+pub(crate) fn check_version(node: Option<&envoy::core::Node>) -> Result<(), Denied> {
+    use envoy::core::node::UserAgentVersionType::UserAgentBuildVersion;
+    let (major, minor, patch) = envoy::OLDEST;
+    let said = match node.and_then(|node| node.user_agent_version_type.as_ref()) {
+        Some(UserAgentBuildVersion(build)) => build.version.as_ref(),
+        Some(_) | None => None,
+    };
+    let Some(version) = said else {
+        return Err(Denied::Forbidden(format!(
+            "node.user_agent_build_version is missing; Envoy {major}.{minor}.{patch} or newer sends it"
+        )));
+    };
+    let found = (version.major_number, version.minor_number, version.patch);
+    if found < envoy::OLDEST {
+        return Err(Denied::Forbidden(format!(
+            "Envoy {}.{}.{} would leave out what it does not know of a policy; start {major}.{minor}.{patch} or newer",
+            found.0, found.1, found.2
+        )));
+    }
+    Ok(())
+}
+
 fn claim(node: &envoy::core::Node) -> Option<&str> {
     let field = node.metadata.as_ref()?.fields.get(CLAIM)?;
     let Some(envoy::value::Kind::StringValue(claimed)) = &field.kind else { return None };
@@ -116,6 +140,24 @@ mod tests {
         assert_eq!(check_claim(Some(&right), &group), Ok(()));
         for refused in [Some(&wrong), Some(&node(None)), None] {
             assert!(matches!(check_claim(refused, &group), Err(Denied::Forbidden(_))));
+        }
+    }
+
+    #[test]
+    fn a_build_that_is_too_old_or_does_not_say_is_refused() {
+        use envoy::core::node::UserAgentVersionType::{UserAgentBuildVersion, UserAgentVersion};
+        let node = |said| envoy::core::Node { user_agent_version_type: said, ..envoy::core::Node::default() };
+        let built = |major_number, minor_number, patch| {
+            let version = Some(envoy::SemanticVersion { major_number, minor_number, patch });
+            node(Some(UserAgentBuildVersion(envoy::core::BuildVersion { version, metadata: None })))
+        };
+        for taken in [built(1, 40, 0), built(1, 40, 3), built(1, 41, 0), built(2, 0, 0)] {
+            assert_eq!(check_version(Some(&taken)), Ok(()));
+        }
+        let silent = node(None);
+        let vague = node(Some(UserAgentVersion("1.40.0".to_owned())));
+        for refused in [&built(1, 39, 9), &built(0, 99, 0), &built(0, 0, 0), &silent, &vague] {
+            assert!(matches!(check_version(Some(refused)), Err(Denied::Forbidden(_))), "{refused:?}");
         }
     }
 }

@@ -178,8 +178,19 @@ impl Stream {
 
 /// A first request for all clusters, from a node that claims to be `gateway`.
 pub(super) fn clusters(gateway: &str) -> DeltaDiscoveryRequest {
-    let metadata = Some(envoy::string_struct([("GATEWAY", gateway)]));
-    let node = Some(envoy::core::Node { metadata, ..Default::default() });
+    built(gateway, envoy::OLDEST)
+}
+
+/// The same, from an Envoy of that version.
+pub(super) fn built(gateway: &str, version: (u32, u32, u32)) -> DeltaDiscoveryRequest {
+    use envoy::core::{BuildVersion, node::UserAgentVersionType::UserAgentBuildVersion};
+    let (major_number, minor_number, patch) = version;
+    let version = Some(envoy::SemanticVersion { major_number, minor_number, patch });
+    let node = Some(envoy::core::Node {
+        metadata: Some(envoy::string_struct([("GATEWAY", gateway)])),
+        user_agent_version_type: Some(UserAgentBuildVersion(BuildVersion { version, metadata: None })),
+        ..Default::default()
+    });
     DeltaDiscoveryRequest { node, type_url: TypeUrl::Cluster.as_str().to_owned(), ..Default::default() }
 }
 

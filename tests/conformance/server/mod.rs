@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tonic::Code;
 use xds::{Limits, Observation};
 
-use self::harness::{GROUP, Running, Stream, clusters, soon};
+use self::harness::{GROUP, Running, Stream, built, clusters, soon};
 
 #[tokio::test]
 async fn a_client_without_a_valid_token_gets_nothing() {
@@ -44,6 +44,22 @@ async fn a_client_that_claims_another_gateway_gets_nothing() {
     stream.send(clusters(GROUP));
     stream.send(clusters("ns/other"));
     assert_eq!(stream.next().await.unwrap_err().code(), Code::InvalidArgument);
+    server.stopped().await;
+}
+
+/// CVE-2022-21679: what is newer than the data plane is left out by it, and a condition that is left out
+/// always holds.
+#[tokio::test]
+async fn an_envoy_that_is_older_than_what_it_would_be_sent_gets_nothing() {
+    let server = Running::start(Limits::default()).await;
+    server.publish("a", 1, 10);
+    for version in [(1, 39, 9), (1, 37, 0), (0, 0, 0)] {
+        let mut stream = server.open("good", built(GROUP, version)).await.unwrap();
+        let refused = stream.next().await.unwrap_err();
+        assert_eq!(refused.code(), Code::PermissionDenied, "{version:?}: {refused}");
+    }
+    let mut stream = server.open("good", built(GROUP, (1, 41, 0))).await.unwrap();
+    assert_eq!(stream.next().await.unwrap().resources.len(), 1);
     server.stopped().await;
 }
 

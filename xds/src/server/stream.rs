@@ -20,7 +20,8 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status, Streaming};
 
 use crate::{
-    Follower, Limits, Observation, Observer, Session, StreamId, Violation, authn::check_claim,
+    Follower, Limits, Observation, Observer, Session, StreamId, Violation,
+    authn::{check_claim, check_version},
     limits::Admission,
 };
 
@@ -126,6 +127,7 @@ impl Conversation {
         let node = request.node.take();
         if self.awaiting.is_some() {
             check_claim(node.as_ref(), &self.stream.group)?;
+            check_version(node.as_ref())?;
             self.session.stand_at(place(node.as_ref()));
             self.awaiting = None;
         } else if node.is_some() && check_claim(node.as_ref(), &self.stream.group).is_err() {
