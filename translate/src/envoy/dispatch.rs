@@ -28,9 +28,19 @@ pub(crate) const TUNNEL: &str = "connect";
 /// The key of the scope that tells which block an address is in. No service port has such a key.
 pub(crate) const BLOCKS: &str = "blocks";
 
-/// Removes what the caller says in headers of ours, before there is a first look.
+/// What one Envoy tells the next about a request. Envoy takes it from everybody but at an edge, and a
+/// caller could choose the path that the log shows (CVE-2023-27487). For a waypoint every caller is one.
+const TOLD_BY_ENVOYS: [&str; 4] = [
+    "x-envoy-original-path",
+    "x-envoy-decorator-operation",
+    "x-envoy-downstream-service-cluster",
+    "x-envoy-downstream-service-node",
+];
+
+/// Removes what the caller says in headers of ours and of Envoy's, before there is a first look.
 pub(crate) fn forget_callers_word() -> EarlyHeaderMutation {
-    EarlyHeaderMutation { mutations: [HEADER, PORT_HEADER, ROUTE_HEADER].map(remove).into() }
+    let ours = [HEADER, PORT_HEADER, ROUTE_HEADER];
+    EarlyHeaderMutation { mutations: ours.into_iter().chain(TOLD_BY_ENVOYS).map(remove).collect() }
 }
 
 /// Whether a tunnel is for that port.
@@ -45,9 +55,10 @@ pub(crate) fn to_port(port: u16) -> route::HeaderMatcher {
     }
 }
 
-/// Inside the tunnel the scope is the one that the tunnel chose.
+/// Inside the tunnel the scope is the one that the tunnel chose, and the caller is believed as little.
 pub(crate) fn as_the_tunnel() -> EarlyHeaderMutation {
-    EarlyHeaderMutation { mutations: vec![set(HEADER, &format!("%FILTER_STATE({DISPATCHED}:PLAIN)%"))] }
+    let scope = set(HEADER, &format!("%FILTER_STATE({DISPATCHED}:PLAIN)%"));
+    EarlyHeaderMutation { mutations: TOLD_BY_ENVOYS.into_iter().map(remove).chain([scope]).collect() }
 }
 
 /// The first look: the address and the port. What follows in the chain sees its route.
