@@ -135,7 +135,8 @@ pub(super) fn header_name(key: &str) -> Option<Result<String, String>> {
 /// A value of that header.
 pub(super) fn header(place: &Place<'_>, name: &str, text: &str) -> Result<Source, String> {
     bounded(text)?;
-    let any_case = place.refuses && name == ":method";
+    // Envoy answers for `host` with `:authority`, and a host is the same in any case.
+    let any_case = place.refuses && matches!(name, ":method" | ":authority" | "host");
     Ok(Source::Header { name: name.to_owned(), value: Pattern::of_istio(text), any_case })
 }
 
