@@ -53,7 +53,13 @@ pub(super) fn accepted(
         targets.iter().map(|target| target_status(reads, inputs, waypoint_of, target)).collect();
     let bound = found.iter().filter(|target| target.bound).count();
     let unbound = found.iter().filter(|target| !target.bound).map(|target| target.message.clone());
-    let bad: Vec<String> = unbound.chain(problems).collect();
+    let unbound: Vec<String> = unbound.collect();
+    // Istio's words for some of several, which people search for.
+    let unbound = match (unbound.as_slice(), found.len()) {
+        ([], _) | (_, 1) => unbound,
+        (several, _) => vec![format!("Invalid targetRefs: {}", several.join(", "))],
+    };
+    let bad: Vec<String> = unbound.into_iter().chain(problems).collect();
     // Two services behind one waypoint are bound to it once.
     let good: BTreeSet<_> =
         found.iter().filter(|target| target.bound).map(|target| target.message.clone()).collect();
