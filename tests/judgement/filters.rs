@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 
 use prost::{Message, Name};
 use proto::envoy::{
-    Any, HttpExtAuthz, RouteConfiguration, ext_authz, http_filter_chain, http_rbac, matcher, rbac, route,
+    Any, HttpExtAuthz, RouteConfiguration, ext_authz, http_filter_chain, http_rbac, jwt, matcher, rbac, route,
 };
 use tests::judgement::{Body, Request};
 
-use crate::matchers::{Test, permission, principal};
+use crate::matchers::{Seen, Test, permission, principal};
 
 /// What judges at a port, read once for many requests.
 pub(crate) struct Port {
@@ -31,6 +31,8 @@ enum Filter {
         enforced: Option<Rbac>,
         shadow: Option<(String, Rbac)>,
     },
+    /// Reads the token.
+    Tokens,
     /// Asks the provider of that host, if the metadata of that key begins so.
     Ask {
         host: String,
@@ -46,11 +48,10 @@ struct Rbac {
 }
 
 /// Filters of a service that let through whom they see.
-const LETS_THROUGH: [&str; 5] = [
+const LETS_THROUGH: [&str; 4] = [
     "envoy.extensions.filters.http.cors.v3",
     "envoy.extensions.filters.http.stateful_session.v3",
     "envoy.extensions.filters.http.dynamic_forward_proxy.v3",
-    "envoy.extensions.filters.http.jwt_authn.v3",
     "envoy.extensions.filters.http.set_filter_state.v3",
 ];
 
@@ -97,16 +98,17 @@ impl Port {
         };
         let mut metadata = BTreeMap::new();
         let mut outcome = Outcome { allowed: true, rule: None };
+        let mut seen = Seen { request, claims: None };
         for filter in self.tunnel.iter().chain(requests) {
             match filter {
                 Filter::Rbac { enforced, shadow } => {
                     if let Some((key, shadow)) = shadow
-                        && let Some(name) = shadow.matched(request)
+                        && let Some(name) = shadow.matched(seen)
                     {
                         metadata.insert(key.as_str(), name);
                     }
                     let Some(enforced) = enforced else { continue };
-                    let rule = enforced.matched(request).map(str::to_owned);
+                    let rule = enforced.matched(seen).map(str::to_owned);
                     outcome.allowed = match enforced.action {
                         rbac::rbac::Action::Allow => rule.is_some(),
                         rbac::rbac::Action::Deny => rule.is_none(),
@@ -116,6 +118,7 @@ impl Port {
                         outcome.rule = rule;
                     }
                 }
+                Filter::Tokens => seen.claims = request.http().and_then(|http| http.claims.as_ref()),
                 Filter::Ask { host, key, gate } => {
                     if metadata.get(key.as_str()).is_some_and(|name| name.starts_with(gate.as_str())) {
                         let provider = host.split('.').next().unwrap_or_default();
@@ -144,6 +147,8 @@ fn chained(chain: &Any) -> Vec<Filter> {
             filters.push(Filter::rbac(&unpack(config)));
         } else if config.type_url == HttpExtAuthz::type_url() {
             filters.push(Filter::ask(&unpack(config)));
+        } else if config.type_url == jwt::JwtAuthentication::type_url() {
+            filters.push(Filter::Tokens);
         } else {
             let known = LETS_THROUGH.iter().any(|known| config.type_url.contains(known));
             assert!(known, "{} is not known here", config.type_url);
@@ -211,9 +216,9 @@ impl Rbac {
     }
 
     /// The first of the policies that matches.
-    fn matched(&self, request: &Request) -> Option<&str> {
+    fn matched(&self, seen: Seen<'_>) -> Option<&str> {
         let found = self.policies.iter().find(|(_, permissions, principals)| {
-            let holds = |tests: &[Test]| tests.iter().any(|test| test.holds(request));
+            let holds = |tests: &[Test]| tests.iter().any(|test| test.holds(seen));
             holds(permissions) && holds(principals)
         });
         found.map(|(name, _, _)| name.as_str())

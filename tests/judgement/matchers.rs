@@ -7,7 +7,7 @@ use std::{cell::RefCell, collections::HashMap, net::IpAddr, rc::Rc};
 
 use proto::envoy::{matcher, rbac, route};
 use regex::Regex;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tests::judgement::Request;
 
 /// Envoy has two messages of that name.
@@ -15,6 +15,14 @@ macro_rules! range {
     ($block:expr) => {
         ($block.address_prefix.parse().unwrap(), $block.prefix_len.as_ref().map_or(0, |length| length.value))
     };
+}
+
+/// A request as the filters see it that its turn has come to.
+#[derive(Clone, Copy)]
+pub(crate) struct Seen<'r> {
+    pub(crate) request: &'r Request,
+    /// What its token says, once that was read.
+    pub(crate) claims: Option<&'r Map<String, Value>>,
 }
 
 pub(crate) enum Test {
@@ -148,12 +156,13 @@ fn value(wanted: &matcher::ValueMatcher) -> Wanted {
 }
 
 impl Test {
-    pub(crate) fn holds(&self, request: &Request) -> bool {
+    pub(crate) fn holds(&self, seen: Seen<'_>) -> bool {
+        let request = seen.request;
         match self {
             Self::Always(always) => *always,
-            Self::All(tests) => tests.iter().all(|test| test.holds(request)),
-            Self::One(tests) => tests.iter().any(|test| test.holds(request)),
-            Self::Not(test) => !test.holds(request),
+            Self::All(tests) => tests.iter().all(|test| test.holds(seen)),
+            Self::One(tests) => tests.iter().any(|test| test.holds(seen)),
+            Self::Not(test) => !test.holds(seen),
             Self::Peer(text) => request.peer.as_ref().is_some_and(|peer| text.holds(peer.as_bytes())),
             Self::Source(blocks) => blocks.iter().any(|block| inside(*block, request.source)),
             Self::Remote(block) => inside(*block, request.remote()),
@@ -166,9 +175,8 @@ impl Test {
                 lines.into_iter().any(|line| text.as_ref().is_none_or(|text| text.holds(line)))
             }),
             Self::Metadata(path, wanted) => {
-                let claims = request.http().and_then(|http| http.claims.as_ref());
                 let (first, rest) = path.split_first().unwrap();
-                let mut found = claims.and_then(|claims| claims.get(first));
+                let mut found = seen.claims.and_then(|claims| claims.get(first));
                 for name in rest {
                     found = found.and_then(Value::as_object).and_then(|object| object.get(name));
                 }

@@ -1,6 +1,11 @@
 //! Some hundreds of the random requests through a real Envoy: it judges as the evaluator does.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::IpAddr,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use anyhow::{Context, Result, bail, ensure};
 use futures::{StreamExt, stream};
@@ -14,6 +19,8 @@ use tests::{
         random::{self, Dice},
     },
     lab::{self, Setup},
+    tls,
+    token::Issuer,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -28,6 +35,9 @@ const REQUESTS: usize = 10;
 /// How many requests are on their way at a time.
 const AT_ONCE: usize = 16;
 const DENIED: &str = "RBAC: access denied";
+
+/// Who signs what tokens say.
+static SIGNER: LazyLock<Issuer> = LazyLock::new(|| Issuer::new("key").unwrap());
 
 /// Addresses of the alphabet, as a machine has them: in the block that a lab moves to its own.
 const ADDRESSES: [(&str, &str); 8] = [
@@ -137,11 +147,15 @@ fn sendable(mut request: Request) -> Option<Request> {
         Body::Http(http) => http,
     };
     let known = ["GET", "POST", "PUT", "HEAD", "DELETE"].contains(&&*http.method);
+    // Envoy takes no token with another audience than texts.
+    let audience = http.claims.as_ref().and_then(|claims| claims.get("aud"));
+    let token = audience.is_none_or(|audience| !audience.is_number());
     let graphic = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic());
     let host = graphic(&http.host) && !http.host.ends_with(':') && !http.host.starts_with(':');
     let lines =
         http.headers.iter().all(|(name, value)| name.starts_with(['x', 'X']) && !value.contains(&b'\n'));
-    (ours && known && host && lines && http.path.starts_with('/') && graphic(&http.path)).then_some(request)
+    (ours && known && token && host && lines && http.path.starts_with('/') && graphic(&http.path))
+        .then_some(request)
 }
 
 /// The request as policies see it.
@@ -169,14 +183,14 @@ async fn exchange(lab: &Lab, request: &Request) -> Result<Verdict> {
         }
     };
     let Body::Http(http) = &request.body else {
-        tunnel.write_all(b"hello").await?;
-        let mut got = [0; 5];
-        return Ok(match tunnel.read_exact(&mut got).await {
+        let hello = request.sni().map_or_else(|| Ok(b"hello".to_vec()), tls::hello)?;
+        tunnel.write_all(&hello).await?;
+        return Ok(match tunnel.read_exact(&mut vec![0; hello.len()]).await {
             Ok(_) => Verdict::Allow,
             Err(_) => Verdict::Deny,
         });
     };
-    tunnel.write_all(&written(http, lab)).await?;
+    tunnel.write_all(&written(http, lab)?).await?;
     let mut answer = String::new();
     let mut some = vec![0; 4096];
     loop {
@@ -206,7 +220,7 @@ async fn dial(lab: &Lab, request: &Request) -> Result<Tunnel> {
 }
 
 /// By hand, as no client library sends every byte that the grammar allows.
-fn written(http: &Http, lab: &Lab) -> Vec<u8> {
+fn written(http: &Http, lab: &Lab) -> Result<Vec<u8>> {
     let mut text = format!("{} {} HTTP/1.1\r\nhost: {}\r\n", http.method, http.path, http.host).into_bytes();
     for (name, value) in &http.headers {
         text.extend_from_slice(name.as_bytes());
@@ -218,11 +232,17 @@ fn written(http: &Http, lab: &Lab) -> Vec<u8> {
         }
         text.extend_from_slice(b"\r\n");
     }
+    if let Some(claims) = &http.claims {
+        let token = SIGNER.sign(&Value::Object(claims.clone()))?;
+        text.extend_from_slice(format!("authorization: Bearer {token}\r\n").as_bytes());
+    }
     text.extend_from_slice(b"\r\n");
-    text
+    Ok(text)
 }
 
 fn fixtures() -> Vec<Value> {
+    let rule = |issuer: &str| json!({"issuer": issuer, "jwks": SIGNER.jwks()});
+    let rules = ["https://iss", "https://iss2", "plain"].map(rule);
     vec![
         json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "app"}}),
         json!({
@@ -232,6 +252,16 @@ fn fixtures() -> Vec<Value> {
                 "gatewayClassName": "istio-waypoint",
                 "listeners": [{"name": "mesh", "port": 15008, "protocol": "HBONE"}],
                 "addresses": [{"type": "IPAddress", "value": "127.10.0.2"}],
+            },
+        }),
+        json!({
+            "apiVersion": "security.istio.io/v1", "kind": "RequestAuthentication",
+            "metadata": {"name": "tokens", "namespace": "app"},
+            "spec": {
+                "targetRefs": [
+                    {"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "waypoint"},
+                ],
+                "jwtRules": rules,
             },
         }),
         json!({

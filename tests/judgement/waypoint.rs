@@ -5,7 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use prost::Message;
 use proto::{Object, ObjectRef, TypeUrl, envoy::RouteConfiguration};
 use serde_json::{Value, json};
-use tests::judgement::{Body, Chain, Request, ServiceKind};
+use tests::{
+    judgement::{Body, Chain, Request, ServiceKind},
+    token::Issuer,
+};
 use translate::{Bind, Change, Mesh, Settings};
 
 use crate::filters::Port;
@@ -131,6 +134,16 @@ fn manifests() -> Vec<Value> {
                 {"name": "http", "port": 80}, {"name": "tcp", "port": 9000}, {"name": "any", "port": 7000},
             ]),
         ),
+        json!({
+            "apiVersion": "security.istio.io/v1", "kind": "RequestAuthentication",
+            "metadata": {"namespace": "app", "name": "tokens"},
+            "spec": {
+                "targetRefs": [
+                    {"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "waypoint"},
+                ],
+                "jwtRules": [{"issuer": "https://iss", "jwks": Issuer::new("key").unwrap().jwks()}],
+            },
+        }),
         service("cart", "10.0.0.2", json!([{"name": "http", "port": 80}])),
         service("opa", "10.0.0.3", json!([{"name": "http", "port": 9191}])),
         service("opa-n", "10.0.0.4", json!([{"name": "grpc", "port": 9191}])),

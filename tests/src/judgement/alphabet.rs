@@ -2,9 +2,8 @@
 
 use super::field::Kind;
 
-/// What random policies leave out: claims, which no compiled rule asks for yet; server names, which are
-/// not known when a tunnel is judged; and metadata, which is taken as given before a provider is asked.
-pub(crate) const LEFT_OUT: &[Kind] = &[Kind::RequestPrincipal, Kind::Claim, Kind::Sni, Kind::Experimental];
+/// What random policies leave out: server names, which are not known when a tunnel is judged.
+pub(crate) const LEFT_OUT: &[Kind] = &[Kind::Sni];
 
 /// Keys of conditions.
 pub(crate) const KEYS: &[(&str, Kind)] = &[
@@ -22,6 +21,7 @@ pub(crate) const KEYS: &[(&str, Kind)] = &[
     ("request.headers[x-b]", Kind::Header),
     ("request.headers[x-b]", Kind::Header),
     ("request.headers[:authority]", Kind::Host),
+    ("request.headers[Host]", Kind::Host),
     ("request.headers[:method]", Kind::Method),
     ("request.headers[:path]", Kind::Path),
     ("request.auth.principal", Kind::RequestPrincipal),
@@ -32,6 +32,8 @@ pub(crate) const KEYS: &[(&str, Kind)] = &[
     ("request.auth.claims[scope]", Kind::Claim),
     ("request.auth.claims[https://x.io/roles]", Kind::Claim),
     ("experimental.envoy.filters.http.lua[k]", Kind::Experimental),
+    ("experimental.envoy.filters.http.lua[k]", Kind::Experimental),
+    ("experimental.envoy.filters.network.other[k]", Kind::Experimental),
 ];
 
 /// Keys that are none.
@@ -125,7 +127,7 @@ pub(crate) fn values(kind: Kind) -> &'static [&'static str] {
         ],
         Kind::Claim => &["*", "v", "v*", "*v", "5", "read", "read write", "w"],
         Kind::Sni => &["*", "a.example.com", "*.example.com", "a*"],
-        Kind::Experimental => &["*", "v"],
+        Kind::Experimental => &["*", "v", "[v]"],
     }
 }
 

@@ -102,7 +102,7 @@ impl JwtRule {
         let after = claims.get("exp").and_then(Value::as_u64).is_some_and(|end| end < now);
         let before = claims.get("nbf").and_then(Value::as_u64).is_some_and(|start| start > now);
         let other = self.issuer.as_ref().is_some_and(|issuer| says("iss") != Some(issuer));
-        if after || before || other || claims.get("sub").is_some_and(|sub| !sub.is_string()) {
+        if after || before || other || !well_formed(claims) {
             return Token::Bad;
         }
         let audiences: BTreeSet<&str> = match claims.get("aud") {
@@ -122,6 +122,16 @@ impl JwtRule {
         }
         Token::Good(claims)
     }
+}
+
+/// Whether the claims that the standard knows are of the types that it gives them.
+fn well_formed(claims: &Map<String, Value>) -> bool {
+    claims.iter().all(|(name, value)| match name.as_str() {
+        "iss" | "sub" | "jti" => value.is_string(),
+        "aud" => value.is_string() || value.as_array().is_some_and(|all| all.iter().all(Value::is_string)),
+        "exp" | "nbf" | "iat" => value.as_f64().is_some_and(|seconds| seconds >= 0.0),
+        _ => true,
+    })
 }
 
 fn pairs(text: &str, between: char) -> impl Iterator<Item = (&str, &str)> {

@@ -1,6 +1,6 @@
 //! The verdict on a request, and what made it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use super::{
     field::{Kind, Term},
@@ -50,23 +50,24 @@ pub fn judge(policies: &[&Policy], request: &Request, inverted: Option<(Kind, bo
     let of =
         |action: Action| policies.iter().filter(move |policy| policy.enforced && policy.action == action);
     let matched = |action: Action| {
-        of(action).flat_map(|policy| matched_of(policy, request, inverted)).collect::<BTreeSet<_>>()
+        of(action)
+            .flat_map(|policy| matched_of(policy, request, When::AfterAll, inverted))
+            .collect::<BTreeSet<_>>()
     };
     let deny = |because| Decision { verdict: Verdict::Deny, because };
-    let mut by_provider = BTreeMap::<&str, BTreeSet<String>>::new();
-    for policy in of(Action::Custom) {
-        let asking = by_provider.entry(policy.provider.as_deref().unwrap_or_default()).or_default();
-        asking.extend(matched_of(policy, request, inverted));
-    }
-    by_provider.retain(|_, asking| !asking.is_empty());
     // In the order of their names, and the first that denies has the word. Where there is nobody to
     // ask, what would be asked about is denied with all else that is, after those who can be asked.
+    let names: BTreeSet<&str> = of(Action::Custom).map(|policy| policy.provider_name()).collect();
     let mut nobody = BTreeSet::new();
-    for (name, asking) in by_provider {
-        match request.answers.get(name).filter(|_| !is_tcp(request)) {
-            Some(answer) if answer.allows => {}
-            Some(_) => return deny(Because::Refused(name.to_owned())),
+    for name in names {
+        let answer = request.answers.get(name).filter(|_| !is_tcp(request));
+        let when = if answer.is_some() { When::BeforeTokens } else { When::AfterAll };
+        let of_provider = of(Action::Custom).filter(|policy| policy.provider_name() == name);
+        let asking = of_provider.flat_map(|policy| matched_of(policy, request, when, inverted));
+        match answer {
             None => nobody.extend(asking),
+            Some(answer) if answer.allows || asking.count() == 0 => {}
+            Some(_) => return deny(Because::Refused(name.to_owned())),
         }
     }
     if !nobody.is_empty() {
@@ -86,9 +87,18 @@ pub fn judge(policies: &[&Policy], request: &Request, inverted: Option<(Kind, bo
     Decision { verdict: Verdict::Allow, because: Because::Allowed(allowed) }
 }
 
+/// When a rule is looked at.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum When {
+    /// Before tokens are read and other filters have run, to ask a provider.
+    BeforeTokens,
+    /// When everything is known.
+    AfterAll,
+}
+
 /// The names of a policy's rules that match.
-fn matched_of(policy: &Policy, request: &Request, inverted: Option<(Kind, bool)>) -> Vec<String> {
-    let rules = policy.rules.iter().filter(|rule| matches(rule, policy.action, request, inverted));
+fn matched_of(policy: &Policy, request: &Request, when: When, inverted: Option<(Kind, bool)>) -> Vec<String> {
+    let rules = policy.rules.iter().filter(|rule| matches(rule, policy.action, request, when, inverted));
     rules.map(|rule| format!("{}-rule[{}]", policy.id, rule.index)).collect()
 }
 
@@ -96,7 +106,13 @@ fn is_tcp(request: &Request) -> bool {
     matches!(request.body, Body::Tcp { .. })
 }
 
-fn matches(rule: &Rule, action: Action, request: &Request, inverted: Option<(Kind, bool)>) -> bool {
+fn matches(
+    rule: &Rule,
+    action: Action,
+    request: &Request,
+    when: When,
+    inverted: Option<(Kind, bool)>,
+) -> bool {
     let is_tcp = is_tcp(request);
     let mut terms = rule.sources.iter().chain(&rule.operations).flatten().chain(&rule.conditions);
     // Of a connection nothing is known that a request would say: a rule that allows cannot hold, and
@@ -106,7 +122,8 @@ fn matches(rule: &Rule, action: Action, request: &Request, inverted: Option<(Kin
     }
     let holds = |term: &Term| {
         let inverted = inverted == Some((term.kind, term.negated));
-        (is_tcp && term.kind.is_http()) || term.holds(request) != inverted
+        let unknown = is_tcp && term.kind.is_http() || when == When::BeforeTokens && term.kind.is_late();
+        unknown || term.holds(request) != inverted
     };
     let one_of = |alternatives: &[Vec<Term>]| {
         alternatives.is_empty() || alternatives.iter().any(|terms| terms.iter().all(holds))

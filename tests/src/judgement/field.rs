@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::{
     pattern::{Block, PathForm, Port, Text},
     peer::{self, Who},
+    principal::RequestPrincipal,
     request::Request,
 };
 
@@ -64,6 +65,26 @@ impl Kind {
             | Self::DestinationIp
             | Self::Sni
             | Self::Experimental => false,
+        }
+    }
+
+    /// Whether providers are asked before it is known: what tokens say, and what other filters do.
+    pub fn is_late(self) -> bool {
+        match self {
+            Self::RequestPrincipal | Self::Claim | Self::Experimental => true,
+            Self::Principal
+            | Self::Namespace
+            | Self::ServiceAccount
+            | Self::TrustDomain
+            | Self::SourceIp
+            | Self::RemoteIp
+            | Self::Host
+            | Self::Method
+            | Self::Path
+            | Self::Port
+            | Self::DestinationIp
+            | Self::Header
+            | Self::Sni => false,
         }
     }
 }
@@ -144,8 +165,7 @@ pub(crate) struct Term {
 #[derive(Clone, Debug, PartialEq)]
 enum Values {
     Peer(Vec<Who>),
-    /// Issuer and subject.
-    RequestPrincipal(Vec<(Text, Text)>),
+    RequestPrincipal(Vec<RequestPrincipal>),
     Address(Vec<Block>),
     Host(Vec<Text>),
     Method(Vec<Text>, /* in any case */ bool),
@@ -190,7 +210,8 @@ impl Term {
                 Values::Peer(domains.map(|value| Who::trust_domain(&value)).collect::<Option<_>>()?)
             }
             Kind::RequestPrincipal => {
-                Values::RequestPrincipal(values.iter().map(|value| request_principal(value)).collect())
+                let principal = |value: &&str| RequestPrincipal::read(value, refuses);
+                Values::RequestPrincipal(values.iter().map(principal).collect())
             }
             Kind::SourceIp | Kind::RemoteIp | Kind::DestinationIp => Values::Address(blocks()?),
             Kind::Host => Values::Host(texts()),
@@ -206,8 +227,8 @@ impl Term {
                 Values::Port(values.iter().map(port).collect::<Option<_>>()?)
             }
             Kind::Header => {
-                let name = argument.first()?.clone();
-                let any_case = refuses && name == ":method";
+                let name = argument.first()?.to_ascii_lowercase();
+                let any_case = refuses && [":method", ":authority", "host"].contains(&name.as_str());
                 Values::Header(name, texts(), any_case)
             }
             Kind::Claim => Values::Claim(argument.to_vec(), texts()),
@@ -227,9 +248,7 @@ impl Term {
             Values::Peer(wanted) => wanted.iter().any(|who| who.holds(request.peer.as_deref())),
             Values::RequestPrincipal(wanted) => {
                 let claims = http.and_then(|http| http.claims.as_ref());
-                let text = |name: &str| claims.and_then(|claims| claims.get(name)).and_then(Value::as_str);
-                let (Some(issuer), Some(subject)) = (text("iss"), text("sub")) else { return false };
-                wanted.iter().any(|(iss, sub)| iss.holds_filled(issuer) && sub.holds_filled(subject))
+                claims.is_some_and(|claims| wanted.iter().any(|wanted| wanted.holds(claims)))
             }
             Values::Address(blocks) => {
                 let address = self.address(request);
@@ -303,28 +322,4 @@ fn says(claim: &Value, wanted: &[Text]) -> bool {
         value.as_str().is_some_and(|text| wanted.iter().any(|wanted| wanted.holds_filled(text)))
     };
     holds(claim) || claim.as_array().is_some_and(|list| list.iter().any(holds))
-}
-
-/// Issuer and subject, apart at the last slash.
-fn request_principal(value: &str) -> (Text, Text) {
-    if value == "*" {
-        return (Text::Present, Text::Present);
-    }
-    let exact = |text: &str| Text::Exact(text.to_owned());
-    if let Some(rest) = value.strip_prefix('*') {
-        return match rest.rsplit_once('/') {
-            Some(("", subject)) => (Text::Present, exact(subject)),
-            Some((issuer, subject)) => (Text::Suffix(issuer.to_owned()), exact(subject)),
-            None => (Text::Present, Text::Suffix(rest.to_owned())),
-        };
-    }
-    if let Some(rest) = value.strip_suffix('*') {
-        return match rest.rsplit_once('/') {
-            Some((issuer, "")) => (exact(issuer), Text::Present),
-            Some((issuer, subject)) => (exact(issuer), Text::Prefix(subject.to_owned())),
-            None => (Text::Prefix(rest.to_owned()), Text::Present),
-        };
-    }
-    let (issuer, subject) = value.rsplit_once('/').unwrap_or((value, ""));
-    (exact(issuer), exact(subject))
 }

@@ -14,6 +14,7 @@ mod path;
 mod pattern;
 mod peer;
 mod policy;
+mod principal;
 mod request;
 
 pub use authentication::{JwtRule, Token};

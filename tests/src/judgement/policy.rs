@@ -117,6 +117,11 @@ impl Policy {
         policy
     }
 
+    /// Whom it asks, if it asks anybody; nothing at all is nobody's name.
+    pub(crate) fn provider_name(&self) -> &str {
+        self.provider.as_deref().unwrap_or_default()
+    }
+
     /// Whether it is attached there.
     pub fn is_attached(&self, chain: &Chain<'_>) -> bool {
         let service = |kind, name: &str| chain.service == Some((kind, self.namespace.as_str(), name));

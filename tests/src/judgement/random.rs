@@ -125,11 +125,10 @@ fn rule(dice: &mut Dice) -> Value {
 }
 
 fn alternatives(name: &str, fields: &[(&str, Kind)], dice: &mut Dice) -> Value {
-    let fields: Vec<_> = fields.iter().filter(|(_, kind)| !LEFT_OUT.contains(kind)).copied().collect();
     let alternative = |dice: &mut Dice| {
         let mut object = Map::new();
         for _ in 0..=dice.below(2) {
-            let Some((field, kind)) = dice.one(&fields) else { continue };
+            let Some((field, kind)) = dice.one(fields) else { continue };
             let mut letters = field.chars();
             let first = letters.next().map(|letter| letter.to_ascii_uppercase());
             let not = || first.into_iter().chain(letters.clone()).collect::<String>();

@@ -98,7 +98,7 @@ impl Http {
     pub fn values(&self, name: &str) -> Vec<&[u8]> {
         match name {
             ":method" => vec![self.method.as_bytes()],
-            ":authority" => vec![self.host.as_bytes()],
+            ":authority" | "host" => vec![self.host.as_bytes()],
             ":path" => vec![self.path.as_bytes()],
             ":scheme" => vec![b"http"],
             name => {
