@@ -2,13 +2,14 @@
 
 use anyhow::{Context, Result, ensure};
 use futures::future::try_join_all;
+use http::HeaderMap;
 use tests::{
     Lab,
     exchange::{Request, Session, Version},
-    lab, until,
+    grpc, hbone, lab, until,
 };
 
-use crate::shop::{PATIENCE, WEB_POLICY, message, moved, settled, shop, status_becomes, waypoint};
+use crate::shop::{GATEWAY, PATIENCE, WEB_POLICY, message, moved, settled, shop, status_becomes, waypoint};
 
 /// The most that a change may cost on the wire, in bytes.
 const SMALL: u64 = 1500;
@@ -91,26 +92,51 @@ fn a_route_change_is_one_resource_of_at_most_one_and_a_half_kilobytes_and_drains
 
 #[test]
 fn a_revoking_policy_stops_the_next_request_on_every_open_connection() -> Result<()> {
-    /// Of each version of HTTP.
+    /// Of each version of HTTP, and of gRPC.
     const CONNECTIONS: usize = 50;
-    lab::test(&shop(), async |lab| {
+    let open = WEB_POLICY.replace("[GET]", "[GET, POST]");
+    lab::test(&shop().file("web-policy.yaml", &open), async |lab| {
         let curl = lab.client("default", "curl")?;
-        let versions = [Version::Http1; CONNECTIONS].into_iter().chain([Version::Http2; CONNECTIONS]);
-        let opening = versions.map(|version| curl.session("web.shop:80", version));
-        let mut sessions: Vec<Session> = try_join_all(opening).await?;
-        let ask = async |sessions: &mut Vec<Session>| {
-            let asked = sessions.iter_mut().map(|session| session.send(Request::get("/")));
-            let statuses = try_join_all(asked).await?;
-            anyhow::Ok(statuses.iter().map(|response| response.status).collect::<Vec<_>>())
+        let kinds = [(Version::Http1, false), (Version::Http2, false), (Version::Http2, true)];
+        let kinds = kinds.into_iter().flat_map(|kind| [kind; CONNECTIONS]);
+        let opening = kinds.map(|(version, calls)| {
+            let session = curl.session("web.shop:80", version);
+            async move { anyhow::Ok((session.await?, calls)) }
+        });
+        let mut sessions: Vec<(Session, bool)> = try_join_all(opening).await?;
+        // A call that is refused is PERMISSION_DENIED, and its status of HTTP is 200.
+        let ask = async |sessions: &mut Vec<(Session, bool)>| {
+            let asked = sessions.iter_mut().map(async |(session, calls)| {
+                if *calls {
+                    grpc::status(&session.send(grpc::call("/shop.Web/Get")?).await?)
+                } else {
+                    Ok(session.send(Request::get("/")).await?.status)
+                }
+            });
+            try_join_all(asked).await
         };
-        assert_eq!(ask(&mut sessions).await?, [200; 2 * CONNECTIONS]);
+        let statuses = |requests, calls| {
+            [[requests; CONNECTIONS], [requests; CONNECTIONS], [calls; CONNECTIONS]].concat()
+        };
+        assert_eq!(ask(&mut sessions).await?, statuses(200, 0));
+        let tunnels = curl.connection(GATEWAY).await?;
+        let db = lab.catalog.resolve("db.shop:5432")?.address.to_string();
+        let (open, _) = tunnels.tunnel(&db, &HeaderMap::new()).await?;
 
-        let logged = lab.portolan.events()?.len();
-        lab.edit("web-policy.yaml", "sa/curl", "sa/nobody")?;
-        let acknowledged = |event: &serde_json::Value| message(event) == "acknowledged";
-        lab.portolan.event("the waypoint to acknowledge the policy", logged, acknowledged).await?;
-        assert_eq!(ask(&mut sessions).await?, [403; 2 * CONNECTIONS]);
-        assert_eq!(lab.backend("shop/web-1", 8080)?.seen().requests, 2 * CONNECTIONS as u64);
+        let revoke = async |file: &str| {
+            let logged = lab.portolan.events()?.len();
+            lab.edit(file, "sa/curl", "sa/nobody")?;
+            let acknowledged = |event: &serde_json::Value| message(event) == "acknowledged";
+            lab.portolan.event("the waypoint to acknowledge the policy", logged, acknowledged).await
+        };
+        revoke("web-policy.yaml").await?;
+        assert_eq!(ask(&mut sessions).await?, statuses(403, 7));
+        assert_eq!(lab.backend("shop/web-1", 8080)?.seen().requests, 3 * CONNECTIONS as u64);
+        // To a TCP port it is the next tunnel, on the connection that is open.
+        revoke("db-policy.yaml").await?;
+        let refused = tunnels.tunnel(&db, &HeaderMap::new()).await.err();
+        ensure!(matches!(refused, Some(hbone::Error::Refused { status: 403, .. })), "{refused:?}");
+        drop(open);
         Ok(())
     })
 }

@@ -10,7 +10,7 @@ use tests::{
 use crate::shop::{shop, status_becomes};
 
 /// A service that is asked, by HTTP and by gRPC, and one that nobody is behind. The file `authz.yaml`.
-const AUTHZ: &str = r"
+pub(crate) const AUTHZ: &str = r"
 apiVersion: v1
 kind: Service
 metadata: {name: authz, namespace: shop}
@@ -36,7 +36,7 @@ spec: {clusterIP: 127.10.0.118, ports: [{name: http, port: 80}]}
 ";
 
 /// `foo` asks by HTTP, `foo-n` by gRPC. The file `mesh.yaml`.
-const MESH: &str = r"
+pub(crate) const MESH: &str = r"
 apiVersion: v1
 kind: ConfigMap
 metadata: {name: istio, namespace: istio-system}
@@ -58,7 +58,7 @@ data:
 ";
 
 /// A policy that has `provider` asked about what `rule` matches at `service`.
-fn custom(service: &str, provider: &str, rule: &str) -> String {
+pub(crate) fn custom(service: &str, provider: &str, rule: &str) -> String {
     format!(
         r#"
 apiVersion: security.istio.io/v1
@@ -74,10 +74,10 @@ spec:
     )
 }
 
-const ADMIN: &str = r#"{to: [{operation: {paths: ["/admin*"]}}]}"#;
+pub(crate) const ADMIN: &str = r#"{to: [{operation: {paths: ["/admin*"]}}]}"#;
 
 /// How often the provider has been asked, by HTTP and by gRPC.
-fn asked(lab: &Lab) -> Result<(u64, u64)> {
+pub(crate) fn asked(lab: &Lab) -> Result<(u64, u64)> {
     let seen = |port| anyhow::Ok(lab.backend("shop/authz-1", port)?.seen().requests);
     Ok((seen(8000)?, seen(9000)?))
 }

@@ -4,6 +4,7 @@
 
 mod addresses;
 mod admission;
+mod advisories;
 mod callers;
 mod canary;
 mod changes;

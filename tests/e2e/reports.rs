@@ -78,7 +78,7 @@ fn the_log_names_the_policy_that_denied_audited_or_would_have_denied() -> Result
 }
 
 /// Waits for a line that holds all of `parts`.
-async fn logged(lab: &Lab, parts: &[&str]) -> Result<()> {
+pub(crate) async fn logged(lab: &Lab, parts: &[&str]) -> Result<()> {
     let envoy = lab.envoy(GATEWAY)?;
     let waited = until("the line in Envoy's log", FLUSHED, async || {
         let output = envoy.output()?;

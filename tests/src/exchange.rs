@@ -79,6 +79,12 @@ impl Request {
         Ok(self)
     }
 
+    /// The same, of a value that need not be text.
+    pub fn header_bytes(mut self, name: &str, value: &[u8]) -> Result<Self> {
+        self.headers.append(HeaderName::try_from(name)?, HeaderValue::from_bytes(value)?);
+        Ok(self)
+    }
+
     /// Sets the body.
     pub fn body(mut self, body: impl Into<Bytes>) -> Self {
         self.body = body.into();

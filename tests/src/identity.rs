@@ -69,6 +69,12 @@ impl Authority {
 
     /// A certificate with exactly these URIs as its names: one for a workload, none or several for a cheat.
     pub fn mint(&self, uris: &[&str]) -> Result<Identity> {
+        let uris = uris.iter().map(|uri| Ok(SanType::URI((*uri).try_into()?)));
+        self.mint_named(uris.collect::<Result<_>>()?)
+    }
+
+    /// A certificate with exactly these names, of whatever types.
+    pub fn mint_named(&self, names: Vec<SanType>) -> Result<Identity> {
         let now = SystemTime::now();
         let mut params = CertificateParams::default();
         params.not_before = (now - Duration::from_mins(1)).into();
@@ -77,9 +83,7 @@ impl Authority {
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth];
         params.distinguished_name.push(DnType::CommonName, "minted by the test harness");
-        for uri in uris {
-            params.subject_alt_names.push(SanType::URI((*uri).try_into()?));
-        }
+        params.subject_alt_names = names;
         let key = KeyPair::generate()?;
         let certificate = params.signed_by(&key, &self.issuer)?;
         Ok(Identity {

@@ -30,6 +30,7 @@ pub mod key_server;
 pub mod lab;
 pub mod loopback;
 pub mod process;
+pub mod raw_http2;
 pub mod tls;
 pub mod token;
 
