@@ -7,6 +7,7 @@ pub mod deployer;
 pub mod event_loop;
 pub mod identity;
 pub mod keys;
+pub mod objects;
 pub mod proxy;
 pub mod serve;
 pub mod state;

@@ -1,7 +1,7 @@
 //! The serving process: its tasks, who owns them, and how it ends.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     future::Future,
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -10,16 +10,15 @@ use std::{
 };
 
 use anyhow::{Context, anyhow};
-use parking_lot::Mutex;
 use tokio::{
     net::TcpListener,
     sync::{mpsc, oneshot},
     task::{Id, JoinSet},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::info;
 use translate::{Mesh, Settings};
-use watch::{Complaint, DirectorySource, KeyOptions, Severity, Source, Wanted, follow_keys};
+use watch::{KeyOptions, Wanted, follow_keys};
 use xds::{Cache, Limits, Observer};
 
 use crate::{
@@ -28,14 +27,15 @@ use crate::{
     event_loop::{EventLoop, Inbox},
     identity::{Authority, Leaves, ServerCertificates, ServerNames, token::TokenKey},
     keys::Keys,
+    objects::Objects,
     state::{Readable, StateDirectory, replace_file},
 };
 
 /// What to serve, and where.
 #[derive(Debug)]
 pub struct Options {
-    /// The directory of manifests.
-    pub directory: PathBuf,
+    /// Where the objects of the mesh come from.
+    pub objects: Objects,
     /// Where keys and certificates are kept.
     pub state: StateDirectory,
     /// Where proxies reach us; with port 0 the system chooses one.
@@ -55,10 +55,13 @@ type Ended = anyhow::Result<()>;
 
 /// Serves until `stop`. Returns before that only with the reason why serving cannot go on.
 pub async fn serve(options: Options, stop: CancellationToken) -> anyhow::Result<()> {
-    let Options { directory, state, listen, settings, certificate_lifetime, keys: fetching, ready_file } =
+    let Options { objects, state, listen, settings, certificate_lifetime, keys: fetching, ready_file } =
         options;
     let wanted = Wanted::by_reference([settings.mesh_config()]);
-    let settings = adopting(settings, &directory, &wanted)?;
+    let settings = tokio::select! {
+        () = stop.cancelled() => return Ok(()),
+        adopted = objects.adopt(settings, &wanted) => adopted?,
+    };
     let now = SystemTime::now();
     let authority = Authority::open(state.path(), &settings.trust_domain, now)?;
     let tokens = BearerTokens::new(TokenKey::open(state.path())?);
@@ -70,7 +73,7 @@ pub async fn serve(options: Options, stop: CancellationToken) -> anyhow::Result<
     let listener = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
     let address = listener.local_addr()?;
     write_address(&state.xds_address_file(), address)?;
-    info!(%address, state = %state.path().display(), directory = %directory.display(), "starting");
+    info!(%address, state = %state.path().display(), objects = %objects, "starting");
 
     let cache = Arc::new(Cache::new());
     let (update, updates) = mpsc::channel(16);
@@ -87,7 +90,6 @@ pub async fn serve(options: Options, stop: CancellationToken) -> anyhow::Result<
     };
     let kept = Keys::open(state.path(), wish);
     let event_loop = EventLoop::new(Mesh::new(settings), Arc::clone(&cache), certificates, kept, ready);
-    let source = DirectorySource::new(directory).wanting(wanted).on_complaints(tell_complaints());
     let observer: Observer = Arc::new(move |seen| {
         // The loop is gone only when everything is about to end.
         observation.send((seen.clone(), Instant::now())).ok();
@@ -101,7 +103,7 @@ pub async fn serve(options: Options, stop: CancellationToken) -> anyhow::Result<
                 // Told to end, the loop hangs up on the source, which is then no failure of the source.
                 biased;
                 () = stop.cancelled() => Ok(()),
-                ended = source.run(update) => ended.map(|never| match never {}).map_err(Into::into),
+                ended = objects.follow(wanted, update) => ended,
             }
         }
     });
@@ -138,37 +140,9 @@ pub async fn serve(options: Options, stop: CancellationToken) -> anyhow::Result<
     tasks.join().await
 }
 
-/// The settings with what the mesh configuration says that holds for the life of a process. If it cannot
-/// be read now, nothing is served before it can, and then its status says what it takes.
-fn adopting(settings: Settings, directory: &Path, wanted: &Wanted) -> anyhow::Result<Settings> {
-    let (objects, _) = watch::read_directory(directory, wanted)?;
-    let settings = settings.adopting(&objects);
-    info!(trust_domain = %settings.trust_domain, mesh_config = %settings.mesh_config(), "the mesh");
-    Ok(settings)
-}
-
 fn write_address(path: &Path, address: SocketAddr) -> anyhow::Result<()> {
     replace_file(path, format!("{address}\n").as_bytes(), Readable::Everyone)
         .with_context(|| format!("cannot write {}", path.display()))
-}
-
-/// Tells what is wrong with the manifests, each thing once, and what is no longer wrong.
-fn tell_complaints() -> impl Fn(&[Complaint]) + Send + Sync + 'static {
-    let told = Mutex::new(BTreeSet::new());
-    move |complaints| {
-        let current: BTreeSet<Complaint> = complaints.iter().cloned().collect();
-        let mut told = told.lock();
-        for complaint in current.difference(&told) {
-            match complaint.severity {
-                Severity::Error => error!("{complaint}"),
-                Severity::Warning => warn!("{complaint}"),
-            }
-        }
-        for complaint in told.difference(&current) {
-            info!(file = %complaint.file.display(), was = complaint.message, "put right");
-        }
-        *told = current;
-    }
 }
 
 /// The tasks of the process. The first that ends ends all.

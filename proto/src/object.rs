@@ -3,6 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde::{Serialize, Serializer};
 use serde_json::Value;
 
 use crate::{Name, gateway, kubernetes, mesh_api};
@@ -68,6 +69,13 @@ macro_rules! kinds {
             /// Its metadata.
             pub fn metadata(&self) -> &ObjectMeta {
                 match self { $(Self::$kind(object) => &object.metadata,)+ }
+            }
+        }
+
+        /// As the object of its kind is written.
+        impl Serialize for Object {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                match self { $(Self::$kind(object) => object.serialize(serializer),)+ }
             }
         }
     };

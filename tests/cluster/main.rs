@@ -1,4 +1,14 @@
 //! Against a real API server. Each test is named for its claim.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this target is a test")]
+
 mod deployed;
+mod equality;
+mod followed;
 mod harness;
+mod kinds;
+mod manifests;
+mod outages;
+mod permissions;
+mod serving;
+mod unreadable;

@@ -17,7 +17,7 @@ use crate::{
     catalog::{Catalog, Pod},
     envoy_binary, hbone,
     identity::spiffe,
-    process::{Envoy, Options, Portolan, tail},
+    process::{Envoy, Objects, Options, Portolan, tail},
 };
 
 /// The last number of the addresses of callers that are no pod of the manifests.
@@ -122,7 +122,7 @@ impl Lab {
         }
         let catalog = Arc::new(Catalog::read(&manifests)?);
         let options = Options {
-            manifests,
+            objects: Objects::Directory(manifests),
             state: scratch.path().join("state"),
             scratch: scratch.path().join("portolan"),
             arguments: setup.arguments.clone(),

@@ -86,7 +86,7 @@ impl Catalog {
 fn duplicate(file: &Path, placed: &Placed, first_file: &Path, first: &Placed) -> Complaint {
     let first_file = first_file.display();
     Complaint {
-        file: file.to_owned(),
+        file: Some(file.to_owned()),
         document: Some(placed.document),
         at: None,
         object: Some(placed.reference.clone()),

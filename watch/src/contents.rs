@@ -160,7 +160,7 @@ impl Place<'_> {
         at: Option<Spot>,
         message: String,
     ) -> Complaint {
-        let file = self.file.to_owned();
+        let file = Some(self.file.to_owned());
         Complaint { file, document: Some(self.document), at, object, severity, message }
     }
 }

@@ -8,8 +8,8 @@
 //!
 //! `keys` fetches what policies refer to by address: the public keys of those who sign tokens.
 //!
-//! Only `tree` and `alarm` touch the disk. Another source (an API server) needs its own front half and
-//! shares `trim` and `diff`.
+//! Only `tree` and `alarm` touch the disk. The other source, an API server, is `kube`; it has its own front
+//! half and shares `trim`, `diff` and `complaint`.
 
 mod alarm;
 mod catalog;
@@ -18,6 +18,7 @@ mod contents;
 mod diff;
 mod directory;
 mod keys;
+mod kube;
 mod manifest;
 mod tree;
 mod trim;
@@ -28,6 +29,7 @@ use std::{convert::Infallible, future::Future};
 use tokio::sync::mpsc::Sender;
 use translate::Change;
 
+pub use self::kube::{ClusterError, ClusterSource, Permissions, Unread, permissions, read_referenced};
 pub use complaint::{Complaint, Severity, Spot};
 pub use diff::Held;
 pub use directory::{DirectoryError, DirectorySource, ReadError, read_directory};

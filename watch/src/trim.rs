@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use proto::{
-    Object,
+    Kind, Object,
     kubernetes::{
         Container, ContainerPort, EndpointSlice, ObjectMeta, Pod, PodCondition, PodSpec, PodStatus,
     },
@@ -98,6 +98,26 @@ pub fn trim(object: Object) -> Object {
             trim_metadata(&mut Arc::make_mut(&mut policy).metadata);
             Object::RequestAuthentication(policy)
         }
+    }
+}
+
+/// Whether anything of the status of the kind's objects is kept. Where nothing is, it need not even be
+/// readable: what others write there must not cost anybody the object.
+pub(crate) const fn keeps_status(kind: Kind) -> bool {
+    match kind {
+        Kind::Pod | Kind::ServiceEntry | Kind::WorkloadEntry => true,
+        Kind::Namespace
+        | Kind::Service
+        | Kind::EndpointSlice
+        | Kind::ConfigMap
+        | Kind::Gateway
+        | Kind::HTTPRoute
+        | Kind::GRPCRoute
+        | Kind::TCPRoute
+        | Kind::TLSRoute
+        | Kind::ReferenceGrant
+        | Kind::AuthorizationPolicy
+        | Kind::RequestAuthentication => false,
     }
 }
 

@@ -18,6 +18,11 @@ impl Wanted {
         Self { by_reference: objects.into_iter().collect() }
     }
 
+    /// Those of the kinds that are read by reference only.
+    pub(crate) fn referenced(&self) -> impl Iterator<Item = &ObjectRef> {
+        self.by_reference.iter().filter(|object| Self::is_by_reference(object.kind))
+    }
+
     /// Whether the object is wanted.
     pub fn wants(&self, object: &ObjectRef) -> bool {
         !Self::is_by_reference(object.kind) || self.by_reference.contains(object)

@@ -18,9 +18,9 @@ pub(super) struct MeshArguments {
     /// The revision of the mesh configuration: the ConfigMap istio-REVISION instead of istio
     #[arg(long, value_name = "REVISION")]
     revision: Option<String>,
-    /// Where the proxies of a waypoint listen
-    #[arg(long, value_enum, default_value = "gateway-address")]
-    bind: BindArgument,
+    /// Where the proxies of a waypoint listen [default: everywhere in a cluster, gateway-address with a directory]
+    #[arg(long, value_enum)]
+    bind: Option<BindArgument>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -32,8 +32,8 @@ enum BindArgument {
 }
 
 impl MeshArguments {
-    /// The settings that were asked for.
-    pub(super) fn settings(&self) -> Settings {
+    /// The settings that were asked for; proxies listen as in `otherwise` if nobody says.
+    pub(super) fn settings(&self, otherwise: Bind) -> Settings {
         let Self { trust_domain, cluster_domain, root_namespace, revision, bind } = self;
         let default = Settings::default();
         Settings {
@@ -43,8 +43,9 @@ impl MeshArguments {
             root_namespace: root_namespace.as_deref().map_or(default.root_namespace, Into::into),
             revision: revision.as_deref().map(Into::into),
             bind: match bind {
-                BindArgument::GatewayAddress => Bind::GatewayAddress,
-                BindArgument::Everywhere => Bind::Everywhere,
+                Some(BindArgument::GatewayAddress) => Bind::GatewayAddress,
+                Some(BindArgument::Everywhere) => Bind::Everywhere,
+                None => otherwise,
             },
         }
     }

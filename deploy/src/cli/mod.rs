@@ -1,6 +1,7 @@
 //! The command line: what can be asked of `portolan`, and how it ends.
 
 mod bootstrap;
+mod cluster;
 mod format;
 mod gateway;
 mod keys;
@@ -101,7 +102,9 @@ mod tests {
     #[test]
     fn the_shortest_commands_are_enough() {
         for arguments in [
-            &["portolan", "serve", "--dir", "manifests"][..],
+            &["portolan", "serve"][..],
+            &["portolan", "serve", "--dir", "manifests"],
+            &["portolan", "serve", "--context", "kind-mesh"],
             &["portolan", "translate", "manifests"],
             &["portolan", "bootstrap", "--gateway", "default/waypoint"],
         ] {
@@ -111,7 +114,8 @@ mod tests {
 
     #[test]
     fn what_cannot_be_meant_is_refused() {
-        assert_eq!(error(&["serve"]), ErrorKind::MissingRequiredArgument);
+        assert_eq!(error(&["serve", "--dir", "d", "--context", "c"]), ErrorKind::ArgumentConflict);
+        assert_eq!(error(&["serve", "--dir", "d", "--kubeconfig", "f"]), ErrorKind::ArgumentConflict);
         assert_eq!(error(&["serve", "--dir", "d", "--listen", "localhost"]), ErrorKind::ValueValidation);
         assert_eq!(error(&["serve", "--dir", "d", "--bind", "nowhere"]), ErrorKind::InvalidValue);
         assert_eq!(

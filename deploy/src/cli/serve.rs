@@ -10,19 +10,22 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 use tracing::info;
+use translate::Bind;
 
-use super::{Ending, keys::KeyArguments, lifetime, mesh::MeshArguments, state::StateArgument};
+use super::{
+    Ending, cluster::ObjectsArguments, keys::KeyArguments, lifetime, mesh::MeshArguments,
+    state::StateArgument,
+};
 use crate::{
     serve::{self, Options},
     telemetry::{self, LogFormat},
 };
 
-/// Drive the waypoints of a mesh that is described by a directory of manifests.
+/// Drive the waypoints of a mesh: of a cluster, or of a directory of manifests.
 #[derive(Debug, Args)]
 pub(super) struct Serve {
-    /// The directory of manifests; it is watched for changes
-    #[arg(long = "dir", value_name = "DIR")]
-    directory: PathBuf,
+    #[command(flatten)]
+    objects: ObjectsArguments,
     #[command(flatten)]
     state: StateArgument,
     /// Where proxies reach us; with port 0 a free one is chosen and written to `xds-address` in the state directory
@@ -47,16 +50,18 @@ impl Serve {
     /// Serves until SIGINT or SIGTERM.
     pub(super) fn run(self) -> anyhow::Result<Ending> {
         telemetry::start(self.log)?;
+        // Proxies of a cluster are pods, with addresses of their own.
+        let bind = if self.objects.is_directory() { Bind::GatewayAddress } else { Bind::Everywhere };
+        let runtime = runtime::Builder::new_multi_thread().enable_all().build()?;
         let options = Options {
-            directory: self.directory,
+            objects: runtime.block_on(self.objects.open())?,
             state: self.state.open()?,
             listen: self.listen,
-            settings: self.mesh.settings(),
+            settings: self.mesh.settings(bind),
             certificate_lifetime: self.certificate_lifetime,
             keys: self.keys.options(),
             ready_file: self.ready_file,
         };
-        let runtime = runtime::Builder::new_multi_thread().enable_all().build()?;
         runtime.block_on(async {
             let stop = CancellationToken::new();
             let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;

@@ -3,7 +3,7 @@
 use std::{io::Write, path::PathBuf};
 
 use clap::Args;
-use translate::{Audience, Change, Mesh};
+use translate::{Audience, Bind, Change, Mesh};
 use watch::{Severity, Wanted};
 
 use super::{Ending, format::Format, gateway, mesh::MeshArguments, place::PlaceArguments, report};
@@ -29,7 +29,7 @@ pub(super) struct Translate {
 impl Translate {
     /// Prints to `out`; what is wrong with the manifests is told on `err`.
     pub(super) fn run(&self, out: &mut dyn Write, err: &mut dyn Write) -> anyhow::Result<Ending> {
-        let settings = self.mesh.settings();
+        let settings = self.mesh.settings(Bind::GatewayAddress);
         let wanted = Wanted::by_reference([settings.mesh_config()]);
         let (objects, complaints) = watch::read_directory(&self.directory, &wanted)?;
         let settings = settings.adopting(&objects);

@@ -11,6 +11,7 @@
 mod account;
 mod assets;
 mod credentials;
+mod gate;
 mod kinds;
 mod server;
 
@@ -27,7 +28,7 @@ use anyhow::{Context, Result};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
     Api, Client,
-    api::{ApiResource, DeleteParams, DynamicObject, ObjectMeta, Patch, PatchParams, PostParams},
+    api::{ApiResource, DeleteParams, DynamicObject, ObjectMeta, Patch, PatchParams, PostParams, TypeMeta},
 };
 use proto::{Kind, ObjectRef};
 use ring::rand::{SecureRandom, SystemRandom};
@@ -36,6 +37,7 @@ use tokio::sync::Mutex;
 
 pub use account::Account;
 pub use assets::find as find_assets;
+pub use gate::Gate;
 use server::Server;
 
 /// A running API server.
@@ -82,10 +84,30 @@ impl Cluster {
         Ok(Client::try_from(self.server.credentials.client(&self.server.url(), token)?)?)
     }
 
+    /// A client with the bearer token `token` that comes through a gate of its own.
+    pub async fn gated_client(&self, token: &str) -> Result<(Client, Gate)> {
+        let gate = self.gate().await?;
+        Ok((Client::try_from(self.server.credentials.client(&gate.url(), token)?)?, gate))
+    }
+
+    /// A kubeconfig with the bearer token `token` that leads through a gate of its own.
+    pub async fn gated_kubeconfig(&self, token: &str) -> Result<(PathBuf, Gate)> {
+        let gate = self.gate().await?;
+        Ok((self.write_kubeconfig(&gate.url(), token)?, gate))
+    }
+
+    async fn gate(&self) -> Result<Gate> {
+        Gate::start(self.server.address()).await
+    }
+
     /// A kubeconfig with the bearer token `token`; a file that ends with the server.
     pub fn kubeconfig(&self, token: &str) -> Result<PathBuf> {
+        self.write_kubeconfig(&self.server.url(), token)
+    }
+
+    fn write_kubeconfig(&self, url: &str, token: &str) -> Result<PathBuf> {
         let path = self.server.folder().join(format!("kubeconfig-{}", random()));
-        fs::write(&path, self.server.credentials.kubeconfig(&self.server.url(), token))?;
+        fs::write(&path, self.server.credentials.kubeconfig(url, token))?;
         Ok(path)
     }
 
@@ -135,6 +157,9 @@ impl Cluster {
         let api = self.objects(&object, manifest["apiVersion"].as_str())?;
         let parameters = PatchParams::apply("tests").force();
         let mut manifest = manifest.clone();
+        if object.kind.group().is_empty() {
+            name_protocols(&mut manifest);
+        }
         let applied = api.patch(&object.name, &parameters, &Patch::Apply(&manifest)).await;
         applied.with_context(|| format!("applying {object}"))?;
         if !manifest["status"].is_null() && object.kind != Kind::EndpointSlice {
@@ -165,6 +190,17 @@ impl Cluster {
         Ok(())
     }
 
+    /// What an object of `kind` says that it is, in its first version.
+    pub fn types(&self, kind: Kind) -> TypeMeta {
+        let ApiResource { api_version, kind, .. } = resource(kind, None);
+        TypeMeta { api_version, kind }
+    }
+
+    /// The objects of `kind` in all namespaces, in its first version.
+    pub fn everywhere(&self, kind: Kind) -> Result<Api<DynamicObject>> {
+        Ok(Api::all_with(self.admin()?, &resource(kind, None)))
+    }
+
     /// The objects of the kind and namespace of `object`, in the version that a manifest says, or in the first.
     pub fn objects(&self, object: &ObjectRef, api_version: Option<&str>) -> Result<Api<DynamicObject>> {
         let (kind, admin) = (object.kind, self.admin()?);
@@ -174,6 +210,23 @@ impl Cluster {
         } else {
             Api::all_with(admin, &resource)
         })
+    }
+}
+
+/// Ports without a protocol are TCP, and a server-side apply of 1.20 does not know that.
+fn name_protocols(manifest: &mut Value) {
+    let Some(spec) = manifest.get_mut("spec") else { return };
+    let mut ports: Vec<&mut Value> = match spec.get_mut("containers") {
+        Some(containers) => {
+            let containers = containers.as_array_mut().into_iter().flatten();
+            containers.filter_map(|container| container.get_mut("ports")).collect()
+        }
+        None => spec.get_mut("ports").into_iter().collect(),
+    };
+    for port in ports.iter_mut().filter_map(|ports| ports.as_array_mut()).flatten() {
+        if let Some(port) = port.as_object_mut().filter(|port| !port.contains_key("protocol")) {
+            port.insert("protocol".to_owned(), "TCP".into());
+        }
     }
 }
 

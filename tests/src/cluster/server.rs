@@ -1,7 +1,7 @@
 //! The processes of an API server: its etcd and itself, stopped and started on the same data.
 
 use std::{
-    net::Ipv4Addr,
+    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
@@ -23,6 +23,9 @@ const PATIENCE: Duration = Duration::from_secs(90);
 /// the ports can be the usual ones, and the same again after a restart.
 const ETCD: u8 = 1;
 const SERVER: u8 = 2;
+
+/// The port of the API server.
+const PORT: u16 = 6443;
 
 /// An API server and what belongs to it. All of it ends when this is dropped, or with the process.
 #[derive(Debug)]
@@ -74,7 +77,12 @@ impl Server {
 
     /// Where it is.
     pub(super) fn url(&self) -> String {
-        format!("https://{}:6443", self.loopback.address(SERVER))
+        format!("https://{}", self.address())
+    }
+
+    /// The same as a socket has it.
+    pub(super) fn address(&self) -> SocketAddr {
+        (self.loopback.address(SERVER), PORT).into()
     }
 
     /// A folder that ends with it.
@@ -89,7 +97,7 @@ impl Server {
             format!("--etcd-servers=http://{}:2379", self.loopback.address(ETCD)),
             format!("--bind-address={address}"),
             format!("--advertise-address={address}"),
-            "--secure-port=6443".to_owned(),
+            format!("--secure-port={PORT}"),
             // Nobody here dials the Service `kubernetes`, and a loopback address cannot be its endpoint.
             "--endpoint-reconciler-type=none".to_owned(),
             format!("--tls-cert-file={}", file("server.pem")),

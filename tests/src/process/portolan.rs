@@ -22,14 +22,23 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// What to start it with.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The directory of manifests.
-    pub manifests: PathBuf,
+    /// Where the objects come from.
+    pub objects: Objects,
     /// The state directory: CA, proxies' files, the real address.
     pub state: PathBuf,
     /// Where its log and its ready file go.
     pub scratch: PathBuf,
     /// More arguments of `portolan serve`.
     pub arguments: Vec<String>,
+}
+
+/// Where the objects of a mesh come from.
+#[derive(Clone, Debug)]
+pub enum Objects {
+    /// A directory of manifests.
+    Directory(PathBuf),
+    /// The cluster that a kubeconfig leads to.
+    Kubeconfig(PathBuf),
 }
 
 /// A `portolan serve`. It ends when dropped.
@@ -55,14 +64,18 @@ impl Portolan {
 
     /// Starts it again after [`stop`](Self::stop) or [`kill`](Self::kill), on the same port and state.
     pub async fn restart(&mut self) -> Result<()> {
-        let Options { manifests, state, scratch, arguments } = &self.options;
+        let Options { objects, state, scratch, arguments } = &self.options;
         let ready = scratch.join("ready");
         if ready.exists() {
             fs::remove_file(&ready)?;
         }
         let listen = self.address.to_string();
         let mut command = with_death_signal(&self.binary);
-        command.arg("serve").arg("--dir").arg(manifests).arg("--state").arg(state);
+        match objects {
+            Objects::Directory(path) => command.args(["serve", "--dir"]).arg(path),
+            Objects::Kubeconfig(path) => command.args(["serve", "--kubeconfig"]).arg(path),
+        };
+        command.arg("--state").arg(state);
         command.args(["--listen", &listen, "--log", "json", "--ready-file"]).arg(&ready).args(arguments);
         // Every response that is sent to a proxy is a line of the log, which is how tests count them.
         command.env("RUST_LOG", "info,deploy::journal=debug");

@@ -3,7 +3,7 @@
 use std::{io::Write, path::PathBuf};
 
 use clap::Args;
-use translate::{Audience, Change, Installing, Mesh};
+use translate::{Audience, Bind, Change, Installing, Mesh};
 use watch::{Severity, Wanted};
 
 use crate::{
@@ -32,7 +32,7 @@ pub(super) struct Objects {
 impl Objects {
     /// Prints them to `out`; what is wrong with the manifests is told on `err`.
     pub(super) fn run(&self, out: &mut dyn Write, err: &mut dyn Write) -> anyhow::Result<Ending> {
-        let settings = self.mesh.settings();
+        let settings = self.mesh.settings(Bind::GatewayAddress);
         let wanted = Wanted::by_reference([settings.mesh_config()]);
         let (objects, complaints) = watch::read_directory(&self.directory, &wanted)?;
         let settings = settings.adopting(&objects);

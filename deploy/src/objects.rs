@@ -1,0 +1,114 @@
+//! Where the objects of a mesh come from: a directory of manifests, or the API server of a cluster.
+
+use std::{collections::BTreeSet, fmt, path::PathBuf, time::Duration};
+
+use parking_lot::Mutex;
+use tokio::{sync::mpsc::Sender, time::sleep};
+use tracing::{error, info, warn};
+use translate::Settings;
+use watch::{ClusterSource, Complaint, DirectorySource, Severity, Source, Update, Wanted};
+
+/// How often a server that does not answer at the start is asked again.
+const AGAIN: Duration = Duration::from_secs(2);
+
+/// Where the objects come from.
+#[derive(Debug)]
+pub enum Objects {
+    /// A directory of manifests.
+    Directory(PathBuf),
+    /// A cluster.
+    Cluster(Cluster),
+}
+
+/// A way to the API server of a cluster.
+#[derive(Clone)]
+pub struct Cluster {
+    /// Who we are there.
+    pub client: kube::Client,
+    /// Where it is, for whoever reads the log.
+    pub url: String,
+}
+
+impl Objects {
+    /// The settings with what the mesh configuration says that holds for the life of a process. If it cannot
+    /// be read now, nothing is served before it can, and then its status says what it takes. A cluster that
+    /// does not answer is waited for.
+    pub(crate) async fn adopt(&self, settings: Settings, wanted: &Wanted) -> anyhow::Result<Settings> {
+        let objects = match self {
+            Self::Directory(directory) => watch::read_directory(directory, wanted)?.0,
+            Self::Cluster(cluster) => cluster.read(wanted).await,
+        };
+        let settings = settings.adopting(&objects);
+        info!(trust_domain = %settings.trust_domain, mesh_config = %settings.mesh_config(), "the mesh");
+        Ok(settings)
+    }
+
+    /// Tells `updates` of the objects, for ever. Ends only by failing.
+    pub(crate) async fn follow(self, wanted: Wanted, updates: Sender<Update>) -> anyhow::Result<()> {
+        match self {
+            Self::Directory(directory) => {
+                let source = DirectorySource::new(directory).wanting(wanted);
+                source.on_complaints(tell_complaints()).run(updates).await?
+            }
+            Self::Cluster(Cluster { client, .. }) => {
+                let source = ClusterSource::new(client).wanting(wanted);
+                source.on_complaints(tell_complaints()).run(updates).await?
+            }
+        };
+        Ok(())
+    }
+}
+
+impl Cluster {
+    async fn read(&self, wanted: &Wanted) -> Vec<proto::Object> {
+        let mut told = None;
+        loop {
+            match watch::read_referenced(self.client.clone(), wanted).await {
+                Ok(objects) => return objects,
+                Err(error) => {
+                    let error = error.to_string();
+                    if told.as_ref() != Some(&error) {
+                        error!(cluster = self.url, "nothing is served before this is mended: {error}");
+                        told = Some(error);
+                    }
+                    sleep(AGAIN).await;
+                }
+            }
+        }
+    }
+}
+
+impl fmt::Display for Objects {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Directory(directory) => write!(out, "{}", directory.display()),
+            Self::Cluster(cluster) => out.write_str(&cluster.url),
+        }
+    }
+}
+
+/// Without the client, which has our credentials.
+impl fmt::Debug for Cluster {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Cluster").field("url", &self.url).finish_non_exhaustive()
+    }
+}
+
+/// Tells what is wrong with what is read, each thing once, and what is no longer wrong.
+fn tell_complaints() -> impl Fn(&[Complaint]) + Send + Sync + 'static {
+    let told = Mutex::new(BTreeSet::new());
+    move |complaints| {
+        let current: BTreeSet<Complaint> = complaints.iter().cloned().collect();
+        let mut told = told.lock();
+        for complaint in current.difference(&told) {
+            match complaint.severity {
+                Severity::Error => error!("{complaint}"),
+                Severity::Warning => warn!("{complaint}"),
+            }
+        }
+        for complaint in told.difference(&current) {
+            info!(was = %complaint, "put right");
+        }
+        *told = current;
+    }
+}

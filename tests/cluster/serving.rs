@@ -1,0 +1,83 @@
+//! `portolan serve` on a cluster: it begins when the cluster answers, and goes on when it does not.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use proto::Kind;
+use serde_json::{Value, json};
+use tests::{
+    cluster::Cluster,
+    process::{Objects, Options, Portolan},
+    until,
+};
+use tokio::net::TcpStream;
+use watch::{Wanted, permissions};
+
+use crate::{
+    followed::{PATIENCE, permitted, within},
+    manifests::{manifest, reference},
+};
+
+#[tokio::test]
+async fn it_begins_when_the_cluster_answers_and_goes_on_when_it_does_not() -> Result<()> {
+    within(async {
+        let cluster = Cluster::shared().await?;
+        let namespace = cluster.namespace("serving").await?;
+        let ns = namespace.as_str();
+        cluster.apply(&manifest(Kind::Gateway, ns, "waypoint", "a")).await?;
+        let mut service = manifest(Kind::Service, ns, "web", "a");
+        service["metadata"]["labels"]["istio.io/use-waypoint"] = "waypoint".into();
+        cluster.apply(&service).await?;
+
+        let wanted = Wanted::by_reference([reference(Kind::ConfigMap, ns, "istio")]);
+        let account = permitted(&cluster, ns, "portolan", &permissions(&wanted)).await?;
+        let token = cluster.token(&account, None, Duration::from_hours(1)).await?;
+        let (kubeconfig, gate) = cluster.gated_kubeconfig(&token).await?;
+        gate.shut();
+        let scratch = tempfile::tempdir()?;
+        let log = scratch.path().join("portolan.log");
+        let starting = Portolan::start(Options {
+            objects: Objects::Kubeconfig(kubeconfig),
+            state: scratch.path().join("state"),
+            scratch: scratch.path().to_owned(),
+            arguments: vec!["--root-namespace".to_owned(), namespace.clone()],
+        });
+        let opening = async {
+            until("it to say that nothing is served", PATIENCE * 2, async || {
+                let text = std::fs::read_to_string(&log).unwrap_or_default();
+                Ok(text.contains("nothing is served before").then_some(()))
+            })
+            .await?;
+            ensure!(!scratch.path().join("ready").exists(), "ready, and the cluster does not answer");
+            gate.open();
+            Ok(())
+        };
+        let (portolan, opened) = tokio::join!(starting, opening);
+        opened?;
+        let portolan = portolan?;
+        let group = format!("{ns}/waypoint");
+        let published = |event: &Value| event["message"] == "published" && event["group"] == group.as_str();
+        portolan.event("what the waypoint needs", 0, published).await?;
+
+        let skip = portolan.events()?.len();
+        let mut policy = manifest(Kind::AuthorizationPolicy, ns, "nobody", "a");
+        policy["spec"]["targetRefs"] = json!([{"group": "", "kind": "Service", "name": "web"}]);
+        cluster.apply(&policy).await?;
+        let told = portolan.event("the policy", skip, published).await?;
+        assert_eq!((&told["set"], &told["removed"]), (&json!(1), &json!(0)), "{told}");
+
+        let skip = portolan.events()?.len();
+        gate.shut();
+        let says =
+            |event: &Value, text: &str| event["message"].as_str().is_some_and(|said| said.contains(text));
+        portolan.event("a complaint", skip, |event| says(event, "what is served stays as it is")).await?;
+        TcpStream::connect(portolan.address()).await?;
+        gate.open();
+        portolan.event("that it is over", skip, |event| says(event, "put right")).await?;
+        let events = portolan.events()?;
+        let moved: Vec<_> = events.iter().skip(skip).filter(|event| published(event)).collect();
+        assert!(moved.is_empty(), "{moved:?}");
+        Ok(())
+    })
+    .await
+}

@@ -1,0 +1,159 @@
+//! Objects from an API server: a list and a watch of each kind, for ever.
+//!
+//! ```text
+//!   part ─► follow ─► shelf ─► News ─► board ─► Update
+//!   a kind   lists     what      of     are all
+//!            and       moved     each   complete?
+//!            watches             part
+//! ```
+//!
+//! This is a loop of our own over kube's client, and not kube-runtime's watcher. That one does not tell when
+//! a watch was taken, so that a kind which may be listed and not watched would look complete; and where a
+//! streaming list begins anew it says nothing, so that an object which is deleted in between stays for ever.
+
+mod api;
+mod board;
+mod follow;
+mod part;
+mod permissions;
+mod shelf;
+mod trouble;
+
+use std::{convert::Infallible, fmt, sync::Arc};
+
+use proto::Object;
+use tokio::{
+    sync::mpsc::{self, Sender},
+    task::{JoinError, JoinSet},
+};
+
+use self::{
+    api::Api,
+    board::Board,
+    follow::{Follower, read_once},
+    part::Part,
+};
+use crate::{Complaint, Source, Update, Wanted};
+
+pub use permissions::{Permissions, permissions};
+
+/// How much news waits for whoever takes it, and is then one update.
+const NEWS: usize = 256;
+
+/// Whom to tell what is wrong.
+type Observer = Arc<dyn Fn(&[Complaint]) + Send + Sync>;
+
+/// The objects that an API server has.
+///
+/// Whatever cannot be read stays as it was, and is complained of: an object, a kind, or all of it while the
+/// server is away. A kind that the server does not have is empty until it has it.
+#[derive(Clone)]
+pub struct ClusterSource {
+    client: kube::Client,
+    wanted: Wanted,
+    observer: Observer,
+}
+
+/// Why an API server can no longer be followed. That it is away is no reason.
+#[derive(Debug, thiserror::Error)]
+pub enum ClusterError {
+    /// Nobody wants the updates any more.
+    #[error("the receiver of updates is gone")]
+    NobodyListens,
+    /// A task of ours broke off, which is a mistake of ours.
+    #[error("following a kind was interrupted: {0}")]
+    Interrupted(#[from] JoinError),
+}
+
+/// Why objects of an API server could not be read.
+#[derive(Debug, thiserror::Error)]
+#[error("the API server does not give {what}: {why}")]
+pub struct Unread {
+    what: String,
+    why: String,
+}
+
+impl ClusterSource {
+    /// A source of what `client` may read.
+    pub fn new(client: kube::Client) -> Self {
+        Self { client, wanted: Wanted::default(), observer: Arc::new(|_| {}) }
+    }
+
+    /// Reads these too of the kinds that are read by reference only.
+    #[must_use]
+    pub fn wanting(mut self, wanted: Wanted) -> Self {
+        self.wanted = wanted;
+        self
+    }
+
+    /// Calls `observer` with everything that is wrong, each time that this changes, before the
+    /// objects that were read with it are sent. It is not called while nothing has ever been wrong.
+    #[must_use]
+    pub fn on_complaints(mut self, observer: impl Fn(&[Complaint]) + Send + Sync + 'static) -> Self {
+        self.observer = Arc::new(observer);
+        self
+    }
+}
+
+impl fmt::Debug for ClusterSource {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("ClusterSource").field("wanted", &self.wanted).finish_non_exhaustive()
+    }
+}
+
+/// Reads once, as they are now, the objects that are wanted by name.
+pub async fn read_referenced(client: kube::Client, wanted: &Wanted) -> Result<Vec<Object>, Unread> {
+    let api = Api::new(client);
+    let mut objects = Vec::new();
+    for part in Part::all(wanted).into_iter().filter(|part| part.only.is_some()) {
+        let read = read_once(&api, &part).await;
+        objects.extend(read.map_err(|trouble| Unread { what: part.to_string(), why: trouble.to_string() })?);
+    }
+    Ok(objects)
+}
+
+impl Source for ClusterSource {
+    type Error = ClusterError;
+
+    async fn run(self, updates: Sender<Update>) -> Result<Infallible, ClusterError> {
+        let Self { client, wanted, observer } = self;
+        let api = Arc::new(Api::new(client));
+        let parts = Part::all(&wanted);
+        let mut board = Board::new(&parts);
+        let (tell, mut heard) = mpsc::channel(NEWS);
+        // Dropped with this, and every part with it.
+        let mut followers = JoinSet::new();
+        for (index, part) in parts.into_iter().enumerate() {
+            followers.spawn(Follower::new(Arc::clone(&api), part, index, tell.clone()).run());
+        }
+        let (mut complaints, mut ready) = (Vec::new(), false);
+        let mut news = Vec::new();
+        loop {
+            tokio::select! {
+                _ = heard.recv_many(&mut news, NEWS) => {}
+                Some(ended) = followers.join_next() => {
+                    ended?;
+                }
+                () = updates.closed() => return Err(ClusterError::NobodyListens),
+            }
+            // What came together is one step of the mesh.
+            let changes: Vec<_> = news.drain(..).flat_map(|(index, news)| board.hear(index, news)).collect();
+            let now_wrong = board.complaints();
+            if now_wrong != complaints {
+                observer(&now_wrong);
+                complaints = now_wrong;
+            }
+            if !changes.is_empty() {
+                send(&updates, Update::Changes(changes)).await?;
+            }
+            if !ready && board.is_complete() {
+                send(&updates, Update::Ready).await?;
+                ready = true;
+            }
+        }
+    }
+}
+
+async fn send(updates: &Sender<Update>, update: Update) -> Result<(), ClusterError> {
+    updates.send(update).await.map_err(|_| ClusterError::NobodyListens)
+}
