@@ -16,6 +16,7 @@ mod entries;
 mod flips;
 mod keys;
 mod mesh_config;
+mod names;
 mod places;
 mod reports;
 mod rotation;

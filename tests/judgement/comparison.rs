@@ -15,7 +15,7 @@ use tests::judgement::{
 
 use crate::{
     shrunk,
-    waypoint::{PORTS, Waypoint, chain, forget_forwarding, ports_by_name},
+    waypoint::{PORTS, Waypoint, chain, ports_by_name},
 };
 
 const SETS: u64 = 10_000;
@@ -109,7 +109,6 @@ fn compare(seeds: impl Iterator<Item = u64>) -> Seen {
             } else {
                 request.names = Arc::new(BTreeMap::from([("http".to_owned(), 80)]));
             }
-            forget_forwarding(&mut request);
             let expected = expected(&policies, &request, None);
             if let Some(found) = disagreement(waypoint, &request, &expected) {
                 shrunk::report(seed, &set, &request, &found);
@@ -128,14 +127,18 @@ fn expected(policies: &[Policy], request: &Request, inverted: Option<(Kind, bool
 
 /// What the filters say, if it is something else.
 fn disagreement(waypoint: &Waypoint, request: &Request, expected: &Decision) -> Option<String> {
-    let outcome = waypoint.port(&request.address.to_string(), request.port).judge(request);
+    let port = waypoint.port(&request.address.to_string(), request.port);
+    let outcome = port.judge(request);
+    // Before its name is known, a connection is refused if nothing can allow it, whatever would deny it.
+    let early = outcome.rule.is_none() && !outcome.allowed && port.asks_names();
     let named = match (&expected.because, &outcome.rule) {
         (Because::NothingAsked | Because::NoneAllowed, rule) => rule.is_none(),
         (Because::Allowed(rules) | Because::Denied(rules), Some(rule)) => rules.contains(rule),
         // Denied with those that deny anyway.
-        (Because::NoProvider(_), rule) => rule.is_some(),
+        (Because::NoProvider(_), rule) => rule.is_some() || early,
         (Because::Refused(provider), rule) => rule.as_ref() == Some(provider),
-        (Because::Allowed(_) | Because::Denied(_), None) => false,
+        (Because::Denied(_), None) => early,
+        (Because::Allowed(_), None) => false,
     };
     let agreed = outcome.allowed == (expected.verdict == Verdict::Allow) && named;
     (!agreed).then(|| format!("expected {expected:?}\nfilters  {outcome:?}"))

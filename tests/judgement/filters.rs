@@ -15,6 +15,8 @@ use crate::matchers::{Seen, Test, permission, principal};
 pub(crate) struct Port {
     /// The tunnel, in the order of the filters.
     tunnel: Vec<Filter>,
+    /// Whether some of them are at `tls_router`.
+    names: bool,
     /// Each request in it; nothing where no request is looked at.
     requests: Vec<Filter>,
 }
@@ -58,12 +60,17 @@ const LETS_THROUGH: [&str; 4] = [
 /// The filters of `connect_terminate` that a tunnel's route fills, in their order there.
 const OF_TUNNELS: [&str; 3] = ["l4-audit", "l4-deny", "l4-allow"];
 
+/// Those of `tls_router`, which sees what tunnels carry that policies ask for a name.
+const OF_NAMES: [&str; 3] = ["name-audit", "name-deny", "name-allow"];
+
 impl Port {
     pub(crate) fn read(config: &RouteConfiguration) -> Self {
-        let mut port = Self { tunnel: Vec::new(), requests: Vec::new() };
+        let mut port = Self { tunnel: Vec::new(), names: false, requests: Vec::new() };
         for (name, chain) in &config.typed_per_filter_config {
-            assert_eq!(name, "svc", "only the service's filters are set for all routes");
-            port.requests.extend(chained(chain));
+            if !OF_NAMES.contains(&name.as_str()) {
+                assert_eq!(name, "svc", "only the service's filters are set for all routes");
+                port.requests.extend(chained(chain));
+            }
         }
         let routes = config.virtual_hosts.iter().flat_map(|host| &host.routes);
         for route in routes {
@@ -87,7 +94,17 @@ impl Port {
                 }
             }
         }
+        for name in OF_NAMES {
+            let own = config.typed_per_filter_config.get(name).map(unpack::<http_rbac::RbacPerRoute>);
+            port.tunnel.extend(own.and_then(|own| own.rbac).as_ref().map(Filter::rbac));
+            port.names |= config.typed_per_filter_config.contains_key(name);
+        }
         port
+    }
+
+    /// Whether connections are judged by the name that they ask for.
+    pub(crate) fn asks_names(&self) -> bool {
+        self.names
     }
 
     /// What becomes of a request whose claims, if it has some, were accepted.

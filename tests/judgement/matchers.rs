@@ -170,6 +170,11 @@ impl Test {
             Self::Port(port) => *port == u32::from(request.port),
             Self::ServerName(text) => text.holds(request.sni().unwrap_or_default().as_bytes()),
             Self::Path(text) => request.http().is_some_and(|http| text.holds(http.bare_path().as_bytes())),
+            // What a tunnel of ours says of the connection that it is for.
+            Self::Header(name, text) if name == "x-wp-sni" => {
+                let said = format!("={}", request.sni().unwrap_or_default());
+                text.as_ref().is_none_or(|text| text.holds(said.as_bytes()))
+            }
             Self::Header(name, text) => request.http().is_some_and(|http| {
                 let lines = http.values(name);
                 lines.into_iter().any(|line| text.as_ref().is_none_or(|text| text.holds(line)))

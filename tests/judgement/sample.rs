@@ -27,7 +27,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::waypoint::{forget_forwarding, ports_by_name};
+use crate::waypoint::ports_by_name;
 
 /// One service each, on one waypoint.
 const SETS: u8 = 60;
@@ -126,10 +126,6 @@ impl Set {
         let names = Arc::new(ports_by_name());
         let requests =
             requests.map(|request| Request { names: Arc::clone(&names), answers: Arc::default(), ..request });
-        let requests = requests.map(|mut request| {
-            forget_forwarding(&mut request);
-            request
-        });
         let requests = requests.take(200).filter_map(sendable).take(REQUESTS).collect();
         Self { manifests, policies, requests }
     }

@@ -6,7 +6,7 @@ use prost::Message;
 use proto::{Object, ObjectRef, TypeUrl, envoy::RouteConfiguration};
 use serde_json::{Value, json};
 use tests::{
-    judgement::{Body, Chain, Request, ServiceKind},
+    judgement::{Chain, ServiceKind},
     token::Issuer,
 };
 use translate::{Bind, Change, Mesh, Settings};
@@ -72,14 +72,6 @@ impl Waypoint {
 /// Those of the Service `web`.
 pub(crate) fn ports_by_name() -> BTreeMap<String, u16> {
     [("http", 80), ("tcp", 9000), ("any", 7000)].map(|(name, port)| (name.to_owned(), port)).into()
-}
-
-/// Where nothing says what a port speaks, a tunnel is judged before it shows, and by where it comes
-/// from. A request that comes from elsewhere by its own account may then be denied where it needn't.
-pub(crate) fn forget_forwarding(request: &mut Request) {
-    if let (7000, Body::Http(http)) = (request.port, &mut request.body) {
-        http.headers.retain(|(name, _)| name != "x-forwarded-for");
-    }
 }
 
 /// What policies attach to where that address is dialled.

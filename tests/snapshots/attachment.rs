@@ -59,10 +59,10 @@ const ROWS: &[Row] = &[
     ("AT25", "istio-system", "targetRefs: [{group: gateway.networking.k8s.io, kind: GatewayClass, name: istio-waypoint}]", DIRECT, true, Some("True Accepted: bound to istio-waypoint")),
     ("AT26", "app", "targetRefs: [{group: gateway.networking.k8s.io, kind: GatewayClass, name: istio-waypoint}]", REVIEWS, false, Some("False Invalid: a GatewayClass is governed from namespace \"istio-system\" only")),
     ("AT27", "istio-system", "targetRefs: [{group: gateway.networking.k8s.io, kind: GatewayClass, name: my-waypoint-class}]", REVIEWS, false, Some("False Invalid: GatewayClass my-waypoint-class ")),
-    // Here Istio has one class and we have two: each is the waypoints that name it, and no others.
+    // Istio's one class is every waypoint; the class of our own is the waypoints that name it.
     ("AT27", "istio-system", "targetRefs: [{group: gateway.networking.k8s.io, kind: GatewayClass, name: portolan-waypoint}]", MODERN, true, Some("True Accepted: bound to portolan-waypoint")),
     ("AT27", "istio-system", "targetRefs: [{group: gateway.networking.k8s.io, kind: GatewayClass, name: portolan-waypoint}]", REVIEWS, false, Some("True Accepted: bound to portolan-waypoint")),
-    ("AT27", "istio-system", "targetRefs: [{group: gateway.networking.k8s.io, kind: GatewayClass, name: istio-waypoint}]", MODERN, false, Some("True Accepted: bound to istio-waypoint")),
+    ("AT27", "istio-system", "targetRefs: [{group: gateway.networking.k8s.io, kind: GatewayClass, name: istio-waypoint}]", MODERN, true, Some("True Accepted: bound to istio-waypoint")),
     ("AT28", "app", "targetRefs: [{group: '', kind: Service, name: nope}, {group: '', kind: Service, name: reviews}]", REVIEWS, true, Some("True PartiallyInvalid: bound to app/waypoint; Invalid targetRefs: Service app/nope was not found")),
     ("AT28", "app", "targetRefs: [{group: '', kind: Service, name: nope}, {group: '', kind: Service, name: unbound}]", REVIEWS, false, Some("False Invalid: Invalid targetRefs: Service app/nope was not found, Service app/unbound is not bound to a waypoint")),
     ("AT29", "app", "targetRefs: [{group: '', kind: Service, name: nope}]", REVIEWS, false, Some("False TargetNotFound: Service app/nope was not found")),

@@ -2,8 +2,8 @@
 
 use super::field::Kind;
 
-/// What random policies leave out: server names, which are not known when a tunnel is judged.
-pub(crate) const LEFT_OUT: &[Kind] = &[Kind::Sni];
+/// What random policies leave out.
+pub(crate) const LEFT_OUT: &[Kind] = &[];
 
 /// Keys of conditions.
 pub(crate) const KEYS: &[(&str, Kind)] = &[
@@ -54,6 +54,8 @@ pub(crate) const BAD_KEYS: &[&str] = &[
 pub(crate) fn values(kind: Kind) -> &'static [&'static str] {
     match kind {
         Kind::Principal => &[
+            "spiffe://cluster.local/ns/foo/sa/a",
+            "spiffe://*",
             "*",
             "**",
             "*a*",

@@ -194,7 +194,12 @@ impl Term {
         let refuses = setting.allows == negated;
         let values = match kind {
             Kind::Principal => {
-                let named = values.iter().flat_map(|value| peer::aliases(value, setting.bundle));
+                let named = values.iter().flat_map(|value| match value.strip_prefix("spiffe://") {
+                    None => peer::aliases(value, setting.bundle),
+                    // Written so it is nobody, unless whoever is meant has to be refused.
+                    Some(rest) if refuses => peer::aliases(rest, setting.bundle),
+                    Some(_) => Vec::new(),
+                });
                 Values::Peer(named.map(|value| Who::Principal(Text::read(&value))).collect())
             }
             Kind::Namespace => Values::Peer(values.iter().map(|value| Who::namespace(value)).collect()),

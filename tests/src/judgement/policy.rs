@@ -129,7 +129,8 @@ impl Policy {
             ("" | "core", "Service") => service(ServiceKind::Service, &target.name),
             ("networking.istio.io", "ServiceEntry") => service(ServiceKind::ServiceEntry, &target.name),
             ("gateway.networking.k8s.io", "GatewayClass") => {
-                self.namespace == chain.root && target.name == chain.class
+                self.namespace == chain.root
+                    && ["istio-waypoint", chain.class].contains(&target.name.as_str())
             }
             ("gateway.networking.k8s.io", "Gateway") => {
                 (self.namespace.as_str(), target.name.as_str()) == chain.gateway

@@ -37,6 +37,12 @@ impl Connections {
 pub(crate) struct ByName(BTreeMap<Option<Hostname>, Named>);
 
 impl ByName {
+    /// All the same, whatever they ask for.
+    pub(crate) fn whatever(forward: &Arc<Forward>) -> Self {
+        let named = Named { name: "default".to_owned(), forward: Arc::clone(forward) };
+        Self([(None, named)].into())
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -3,6 +3,8 @@
 
 use std::{borrow::Cow, sync::Arc};
 
+use proto::Name;
+
 use super::{
     asked_of::{self, Asked},
     waypoint_of::WaypointOf,
@@ -13,6 +15,7 @@ use crate::{
     mesh::{
         mesh_config::{RootNamespace, Standing},
         name::{Key, Origin, PortKey, ServiceKey},
+        waypoint::EVERY_WAYPOINT,
     },
     policy::{
         authentication::{self, Check, KeySet, Keys},
@@ -60,8 +63,17 @@ impl PoliciesOf {
 
     /// Whether some policy asks for a port by its name.
     pub(crate) fn names_ports(&self) -> bool {
+        self.all().any(Judgement::names_ports)
+    }
+
+    /// Whether some policy asks which name a connection is for.
+    pub(crate) fn asks_names(&self) -> bool {
+        self.all().any(Judgement::asks_name)
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Judgement> {
         let asked = self.asked.iter().flat_map(|asked| &asked.policies);
-        self.judgements.iter().chain(asked).any(|(_, judgement)| judgement.names_ports())
+        self.judgements.iter().chain(asked).map(|(_, judgement)| &**judgement)
     }
 }
 
@@ -103,11 +115,14 @@ pub(crate) fn bind(
         Origin::Entry => Some(Target::Entry(Key::of(&inputs.services.get(reads, service)?.declared_by))),
     };
     let root = inputs.root.get(reads, &())?;
-    let of_class = match &**root {
+    let of_class = |class: Name| match &**root {
         RootNamespace::Named(root) => Target::Class(Key { namespace: root.clone(), name: class }),
         RootNamespace::Unreadable => Target::ClassFromAnywhere(class),
     };
-    let targets: Vec<_> = own.into_iter().chain([Target::Gateway(waypoint.clone()), of_class]).collect();
+    let mut targets: Vec<_> = own.into_iter().chain([Target::Gateway(waypoint.clone())]).collect();
+    // Istio: that class stands for every waypoint there is.
+    targets.extend((&*class != EVERY_WAYPOINT).then(|| of_class(EVERY_WAYPOINT.into())));
+    targets.push(of_class(class));
     let mut judgements = judgements(reads, inputs, &targets, root)?;
     let asked = asked_of::bind(reads, inputs, &mut judgements);
     Some(PoliciesOf { judgements, asked, checks: checks(reads, inputs, &targets, root) })

@@ -21,6 +21,8 @@ pub(crate) const REMOTE_ADDRESS: &str = "envoy.filters.listener.original_dst.rem
 pub(crate) const LOCAL_ADDRESS: &str = "envoy.filters.listener.original_dst.local_ip";
 /// The identity that the destination of a tunnel must prove.
 pub(crate) const UPSTREAM_SUBJECT_ALT_NAMES: &str = "envoy.network.upstream_subject_alt_names";
+/// Where a cluster goes whose only endpoint is what was dialled.
+pub(crate) const ORIGINAL_DESTINATION: &str = "envoy.network.transport_socket.original_dst_address";
 /// The cluster that a TCP proxy goes to.
 pub(crate) const TCP_PROXY_CLUSTER: &str = "envoy.tcp_proxy.cluster";
 
@@ -50,6 +52,11 @@ pub(crate) fn shared(key: &str, value: &str) -> FilterStateValue {
 /// Sets nothing, and has the route of the request chosen once more, by its headers as they are now.
 pub(crate) fn reroute() -> HttpSetFilterState {
     HttpSetFilterState { clear_route_cache: true, ..HttpSetFilterState::default() }
+}
+
+/// A string for the filters of this connection only.
+pub(crate) fn local_string(key: &str, value: &str) -> FilterStateValue {
+    FilterStateValue { factory_key: "envoy.string".to_owned(), ..local(key, value) }
 }
 
 /// An object for the filters of this connection only.

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use proto::{
     Name, TypeUrl,
-    envoy::{BoolValue, RouteConfiguration, core, route, string_struct},
+    envoy::{Any, BoolValue, RouteConfiguration, core, route, string_struct},
 };
 
 use super::{
@@ -15,10 +15,15 @@ use super::{
     extension::{metadata, typed},
     found,
     main_internal::{self, SERVICE_FILTERS, service_filters},
-    request_route, server_name, sniffed, tls_router,
+    request_route, server_name, sniffed,
+    tls_router::{self, NAME_ALLOW, NAME_AUDIT, NAME_DENY},
 };
 use crate::{
-    bind::{by_name::Connections, policies_of::PoliciesOf, routes_of::RoutesOf},
+    bind::{
+        by_name::{ByName, Connections},
+        policies_of::PoliciesOf,
+        routes_of::RoutesOf,
+    },
     derive::Row,
     emit::Emit,
     mesh::{
@@ -90,13 +95,17 @@ impl Emit for PortConfig {
             filters.push(typed("dns", &found::requested(&key.cluster_name(&settings.cluster_domain))));
         }
         let filters = (!filters.is_empty()).then(|| (SERVICE_FILTERS.to_owned(), service_filters(filters)));
+        let by_name =
+            self.policies.asks_names() && (protocol == Protocol::Tcp || !self.routes.consumed.is_empty());
+        let of_names = if by_name { self.verdicts(key.port, Layer::Named) } else { Verdicts::default() };
+        let of_names = in_filters(of_names, [NAME_AUDIT, NAME_DENY, NAME_ALLOW]);
         RouteConfiguration {
             name: key.route_name(),
             // A cluster may come after the route that names it, and often does on a busy day.
             validate_clusters: Some(BoolValue { value: false }),
             request_headers_to_remove: vec![dispatch::HEADER.to_owned()],
             virtual_hosts: self.virtual_hosts(key, settings, routes),
-            typed_per_filter_config: filters.into_iter().collect(),
+            typed_per_filter_config: filters.into_iter().chain(of_names).collect(),
             ..RouteConfiguration::default()
         }
     }
@@ -147,12 +156,19 @@ impl PortConfig {
 
     /// The virtual hosts of the names that connections ask for.
     fn names(&self, key: &PortKey, settings: &Settings) -> Vec<route::VirtualHost> {
-        let RoutesOf { connections, consumed, .. } = &*self.routes;
-        let consumed = consumed.iter().map(|(namespace, theirs)| (Some(namespace), &theirs.by_name));
-        let groups: Vec<_> = consumed.chain([(None, &connections.by_name)]).collect();
+        let RoutesOf { protocol, connections, consumed, .. } = &*self.routes;
+        // Where only policies ask for names, all of them lead to one place.
+        let by_name = |connections: &Connections| match &connections.by_name {
+            none if none.is_empty() && self.policies.asks_names() => ByName::whatever(&connections.all),
+            by_name => by_name.clone(),
+        };
+        let mut groups: Vec<_> =
+            consumed.iter().map(|(namespace, theirs)| (Some(namespace), by_name(theirs))).collect();
+        groups.extend((*protocol == Protocol::Tcp).then(|| (None, by_name(connections))));
         let for_callers_of = |namespace: &Name, route| {
             request_route::for_callers_of(namespace, route, &self.aliases, settings)
         };
+        let groups: Vec<_> = groups.iter().map(|(namespace, by_name)| (*namespace, by_name)).collect();
         tls_router::virtual_hosts(&groups, for_callers_of, key, settings)
     }
 
@@ -163,7 +179,7 @@ impl PortConfig {
         let RoutesOf { protocol, connections, consumed, .. } = &*self.routes;
         let internal = |name: &str| route::route_action::ClusterSpecifier::Cluster(name.to_owned());
         let bytes = |Connections { all, by_name }: &Connections| {
-            if by_name.is_empty() {
+            if by_name.is_empty() && !self.policies.asks_names() {
                 request_route::connections(all, key, settings)
             } else {
                 internal(server_name::NAME)
@@ -195,9 +211,12 @@ impl PortConfig {
             // others, only HTTP gets through: there is no cluster for the rest.
             Protocol::Sniffed => !self.policies.needs_http(),
         };
-        let verdicts = if judged_here { self.verdicts(key.port, Layer::Tcp) } else { Verdicts::default() };
-        let filters = [(L4_AUDIT, verdicts.audit), (L4_DENY, verdicts.deny), (L4_ALLOW, verdicts.allow)];
-        let filters = filters.into_iter().filter_map(|(name, rules)| Some((name.to_owned(), l4(rules?))));
+        let layer = match protocol {
+            Protocol::Tcp if self.policies.asks_names() => Layer::Unnamed,
+            Protocol::Tcp | Protocol::Http | Protocol::Sniffed => Layer::Tcp,
+        };
+        let verdicts = if judged_here { self.verdicts(key.port, layer) } else { Verdicts::default() };
+        let filters = in_filters(verdicts, [L4_AUDIT, L4_DENY, L4_ALLOW]);
         let mut tunnel = request_route::tunnel(dispatch::TUNNEL, leads_to);
         if let Some(route::route::Action::Route(action)) = &mut tunnel.action {
             // A tunnel is the caller's to open again, unlike a request.
@@ -213,7 +232,7 @@ impl PortConfig {
                     ("proto", protocol.as_str().to_owned()),
                 ]),
             )])),
-            typed_per_filter_config: filters.collect(),
+            typed_per_filter_config: filters.into_iter().collect(),
             ..tunnel
         }
     }
@@ -239,4 +258,11 @@ impl PortConfig {
         chain.extend(request_route::service_filters(&self.routes));
         chain
     }
+}
+
+/// The verdicts as the filters of those names have them: audit, deny, allow.
+fn in_filters(verdicts: Verdicts, names: [&str; 3]) -> BTreeMap<String, Any> {
+    let Verdicts { audit, deny, allow } = verdicts;
+    let filters = names.into_iter().zip([audit, deny, allow]);
+    filters.filter_map(|(name, rules)| Some((name.to_owned(), l4(rules?)))).collect()
 }

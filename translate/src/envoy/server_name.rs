@@ -13,13 +13,21 @@ use super::{
     dispatch,
     extension::{listener_filter, network_filter},
     filter_state::{
-        DISPATCHED, LOCAL_ADDRESS, LOCAL_PRINCIPAL, PEER_PRINCIPAL, REMOTE_ADDRESS, shared, shared_string,
+        DISPATCHED, LOCAL_ADDRESS, LOCAL_PRINCIPAL, ORIGINAL_DESTINATION, PEER_PRINCIPAL, REMOTE_ADDRESS,
+        local_string, shared, shared_string,
     },
     main_internal, tls_router,
 };
 
 /// The listener and the cluster that leads to it.
 pub(crate) const NAME: &str = "main_internal_tls";
+
+/// Holds the name behind a mark, or the mark alone: a name may be all that stands for none elsewhere.
+/// No caller has a word in the tunnel that carries it.
+pub(crate) const HEADER: &str = "x-wp-sni";
+/// What stands in front of the name. No name of a host begins with it, and it means nothing to RE2.
+pub(crate) const MARK: &str = "=";
+const SERVER_NAME: &str = "portolan.server_name";
 
 pub(crate) fn emit() -> Listener {
     let mut listener = main_internal::internal(NAME);
@@ -51,16 +59,19 @@ fn hand_on() -> NetworkSetFilterState {
             shared(REMOTE_ADDRESS, "%DOWNSTREAM_REMOTE_ADDRESS%"),
             again(PEER_PRINCIPAL),
             again(LOCAL_PRINCIPAL),
+            // For backends that are whatever was dialled: what the tunnel of ours is for is no address.
+            shared(ORIGINAL_DESTINATION, "%DOWNSTREAM_LOCAL_ADDRESS%"),
+            local_string(SERVER_NAME, &format!("{MARK}%REQUESTED_SERVER_NAME%")),
         ],
         ..NetworkSetFilterState::default()
     }
 }
 
 fn proxy() -> TcpProxy {
-    let dispatch = core::HeaderValueOption {
+    let header = |name: &str, state: &str| core::HeaderValueOption {
         header: Some(core::HeaderValue {
-            key: dispatch::HEADER.to_owned(),
-            value: format!("%FILTER_STATE({DISPATCHED}:PLAIN)%"),
+            key: name.to_owned(),
+            value: format!("%FILTER_STATE({state}:PLAIN)%"),
             ..core::HeaderValue::default()
         }),
         ..core::HeaderValueOption::default()
@@ -71,7 +82,7 @@ fn proxy() -> TcpProxy {
         tunneling_config: Some(tcp_proxy::tcp_proxy::TunnelingConfig {
             // In lower case, with a dash for no name, and a mark in front of what is no host name.
             hostname: tls_router::authority("%REQUESTED_SERVER_NAME%"),
-            headers_to_add: vec![dispatch],
+            headers_to_add: vec![header(dispatch::HEADER, DISPATCHED), header(HEADER, SERVER_NAME)],
             ..Default::default()
         }),
         // As silent as the connection inside may be.

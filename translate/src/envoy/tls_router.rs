@@ -7,7 +7,7 @@ use proto::{
     Name,
     envoy::{
         BoolValue, Cluster, HttpConnectionManager, HttpProtocolOptions, Listener, Router, UInt32Value, core,
-        http_connection_manager as hcm, listener, pack, route, seconds,
+        http_connection_manager as hcm, http_rbac, listener, pack, route, seconds,
     },
 };
 
@@ -25,6 +25,14 @@ use crate::{
 
 /// The listener and the cluster that leads to it.
 pub(crate) const NAME: &str = "tls_router";
+
+/// The filters that a RouteConfiguration fills with the policies of its port that ask for names, as
+/// `connect_terminate` has them for tunnels.
+pub(crate) const NAME_AUDIT: &str = "name-audit";
+/// See [`NAME_AUDIT`].
+pub(crate) const NAME_DENY: &str = "name-deny";
+/// See [`NAME_AUDIT`].
+pub(crate) const NAME_ALLOW: &str = "name-allow";
 
 /// The authority of a tunnel for that name. No address that a caller can dial ends like this, so the
 /// virtual hosts for names and the one for callers' tunnels never meet.
@@ -56,8 +64,13 @@ fn manager() -> HttpConnectionManager {
             upgrade_type: "CONNECT".to_owned(),
             ..Default::default()
         }],
-        http_filters: vec![http_filter("envoy.filters.http.router", &Router::default())],
-        access_log: vec![access_log::all()],
+        http_filters: vec![
+            http_filter(NAME_AUDIT, &http_rbac::Rbac::default()),
+            http_filter(NAME_DENY, &http_rbac::Rbac::default()),
+            http_filter(NAME_ALLOW, &http_rbac::Rbac::default()),
+            http_filter("envoy.filters.http.router", &Router::default()),
+        ],
+        access_log: vec![access_log::all(), access_log::audited(), access_log::tried()],
         route_specifier: Some(scope::by_header(dispatch::HEADER)),
         generate_request_id: Some(BoolValue { value: false }),
         ..HttpConnectionManager::default()

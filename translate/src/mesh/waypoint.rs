@@ -21,7 +21,9 @@ use crate::{
 };
 
 /// The classes whose Gateways are waypoints of ours.
-pub(crate) const CLASSES: [&str; 2] = ["istio-waypoint", "portolan-waypoint"];
+pub(crate) const CLASSES: [&str; 2] = [EVERY_WAYPOINT, "portolan-waypoint"];
+/// The class that, as the target of a policy, means the waypoints of every class.
+pub(crate) const EVERY_WAYPOINT: &str = "istio-waypoint";
 /// The only port on which ztunnel looks for a waypoint.
 pub(crate) const HBONE_PORT: u16 = 15008;
 

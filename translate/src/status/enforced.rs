@@ -12,20 +12,23 @@ use crate::{
         authorization::{Action, Authorization, Rule},
         target::Target,
     },
+    problem::FieldPath,
 };
 
 /// `None` where the policy holds whole. What is behind a Gateway or a class as a whole is not listed here:
 /// one service more must not be a new status of every policy of the mesh.
 pub(super) fn of(reads: &Reads, inputs: &Inputs, policy: &Authorization) -> Option<Condition> {
-    let asked: Vec<String> =
-        policy.judgement.rules.iter().flat_map(Rule::inside_only).map(ToString::to_string).collect();
-    if asked.is_empty() {
+    let rules = || policy.judgement.rules.iter();
+    let list =
+        |fields: Vec<&FieldPath>| fields.into_iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let asked = list(rules().flat_map(Rule::inside_only).collect());
+    let unknown = list(rules().flat_map(Rule::unknown_at_first).collect());
+    if unknown.is_empty() {
         return None;
     }
-    let asked = asked.join(", ");
     let mut parts = Vec::new();
     let tcp = ports(reads, inputs, policy, Protocol::Tcp);
-    if !tcp.is_empty() {
+    if !asked.is_empty() && !tcp.is_empty() {
         let effect = match policy.judgement.action {
             Action::Allow => "what asks it allows nothing there",
             Action::Deny => "it is taken as given there, and more is denied",
@@ -36,7 +39,7 @@ pub(super) fn of(reads: &Reads, inputs: &Inputs, policy: &Authorization) -> Opti
     let undeclared = ports(reads, inputs, policy, Protocol::Sniffed);
     if policy.judgement.decides() && !undeclared.is_empty() {
         parts.push(format!(
-            "{}: {asked} can be asked of requests only, so nothing but HTTP gets through; declare what the port speaks",
+            "{}: nobody knows {unknown} before it shows what a connection carries, so nothing but HTTP gets through; declare what the port speaks",
             undeclared.join(", ")
         ));
     }

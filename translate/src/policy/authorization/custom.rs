@@ -41,7 +41,7 @@ pub(super) fn lower(spec: &Fields<'_>, problems: &mut Problems) -> Option<Name> 
 pub(crate) const fn can_ask(layer: Layer) -> bool {
     match layer {
         Layer::Http => true,
-        Layer::Tcp => false,
+        Layer::Tcp | Layer::Unnamed | Layer::Named => false,
     }
 }
 

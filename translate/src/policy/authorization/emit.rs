@@ -12,7 +12,7 @@ use proto::{
 
 use super::{
     Action, Clause, Judgement, Operation, Rule, Source,
-    matcher::{dialled, dialled_an_address, permission, principal},
+    matcher::{dialled, dialled_an_address, no_host_name, permission, principal},
 };
 use crate::{
     envoy::refusal::refusal,
@@ -26,6 +26,21 @@ pub(crate) enum Layer {
     Http,
     /// The tunnel to a TCP port, before a byte of it flows.
     Tcp,
+    /// The same, where the connection in it is judged again when the name that it asks for is known: here
+    /// is refused what no name could save.
+    Unnamed,
+    /// The connection in such a tunnel, when the name is known.
+    Named,
+}
+
+impl Layer {
+    /// Whether it is a request that is judged.
+    const fn is_http(self) -> bool {
+        match self {
+            Self::Http => true,
+            Self::Tcp | Self::Unnamed | Self::Named => false,
+        }
+    }
 }
 
 /// The place where the rules run.
@@ -65,12 +80,16 @@ pub(crate) fn emit(policies: &[(Key, Arc<Judgement>)], at: At<'_>) -> Verdicts {
             ..http_rbac::Rbac::default()
         })
     };
+    let shadow = |action: Action, dry_run: bool| {
+        // What is judged again is reported then.
+        if at.layer == Layer::Unnamed { None } else { of(action, dry_run) }
+    };
     Verdicts {
         // As rules that deny in the shadow and not as those that log: of these Envoy does not say which
         // one it was that matched.
-        audit: filter(None, of(Action::Audit, false), AUDIT),
-        deny: filter(of(Action::Deny, false), of(Action::Deny, true), DRY_RUN_DENY),
-        allow: filter(of(Action::Allow, false), of(Action::Allow, true), DRY_RUN_ALLOW),
+        audit: filter(None, shadow(Action::Audit, false), AUDIT),
+        deny: filter(of(Action::Deny, false), shadow(Action::Deny, true), DRY_RUN_DENY),
+        allow: filter(of(Action::Allow, false), shadow(Action::Allow, true), DRY_RUN_ALLOW),
     }
 }
 
@@ -108,11 +127,21 @@ fn rules_of(
 pub(super) fn emit_rule(rule: &Rule, action: Action, at: At<'_>) -> Option<rbac::Policy> {
     let Rule { index: _, from, to, when_source, when_operation } = rule;
     // Istio: an allowing rule that asks anything about HTTP allows no TCP connection.
-    if at.layer == Layer::Tcp && action.admits() && rule.needs_http() {
+    if !at.layer.is_http() && action.admits() && rule.needs_http() {
+        return None;
+    }
+    let too_early = match at.layer {
+        // Nobody will ever know the name.
+        Layer::Tcp => action.admits(),
+        // Who is admitted is not known yet, and who is refused even less.
+        Layer::Unnamed => !action.admits(),
+        Layer::Http | Layer::Named => false,
+    };
+    if too_early && rule.asks_name() {
         return None;
     }
     let principals = alternatives(from, |source| Some(source_and(source, when_source, action, at)));
-    let permissions = alternatives(to, |operation| operation_and(operation, when_operation, at));
+    let permissions = alternatives(to, |operation| operation_and(operation, when_operation, action, at));
     (!principals.is_empty() && !permissions.is_empty()).then_some(rbac::Policy {
         permissions,
         principals,
@@ -123,7 +152,7 @@ pub(super) fn emit_rule(rule: &Rule, action: Action, at: At<'_>) -> Option<rbac:
 /// Why Envoy would take the rule nowhere, or not everywhere.
 pub(super) fn refused(rule: &Rule, action: Action) -> Option<String> {
     let names = BTreeMap::new();
-    [Layer::Http, Layer::Tcp].into_iter().find_map(|layer| {
+    [Layer::Http, Layer::Tcp, Layer::Unnamed, Layer::Named].into_iter().find_map(|layer| {
         let policy = emit_rule(rule, action, At { port: ANY_PORT, names: &names, layer })?;
         refusal(&pack(&policy))
     })
@@ -144,7 +173,8 @@ fn source_and(
     action: Action,
     at: At<'_>,
 ) -> rbac::Principal {
-    let asked = clauses.iter().chain(when).filter(|clause| can_ask(at, &clause.any, Source::needs_http));
+    let asked =
+        clauses.iter().chain(when).filter(|clause| can_ask(at, &clause.any, Source::needs_http, |_| false));
     let ids = asked.map(|clause| {
         let mut any: Vec<_> = clause.any.iter().map(|test| principal(test, at.layer)).collect();
         let dialled = clause.any.iter().any(|test| matches!(test, Source::DestinationIp(_)));
@@ -167,15 +197,21 @@ fn source_and(
 fn operation_and(
     clauses: &[Clause<Operation>],
     when: &[Clause<Operation>],
+    action: Action,
     at: At<'_>,
 ) -> Option<rbac::Permission> {
     let mut rules = Vec::new();
-    for clause in clauses.iter().chain(when).filter(|clause| can_ask(at, &clause.any, Operation::needs_http))
-    {
+    let asked =
+        |clause: &&Clause<Operation>| can_ask(at, &clause.any, Operation::needs_http, Operation::asks_name);
+    for clause in clauses.iter().chain(when).filter(asked) {
         // The port is known here, but for pods that are dialled at any port.
         let holds = clause.any.iter().any(|test| is_port(test, at));
         let of_tunnel = clause.any.iter().filter_map(|test| Some(dialled(asked_port(test, at)?, at.layer)));
-        let any: Vec<_> = clause.any.iter().filter_map(permission).chain(of_tunnel).collect();
+        let mut any: Vec<_> =
+            clause.any.iter().filter_map(|test| permission(test, at.layer)).chain(of_tunnel).collect();
+        // A name that is none of a host arrives changed. Where it counts against who asks for it, it counts.
+        let names = at.layer == Layer::Named && clause.any.iter().any(Operation::asks_name);
+        any.extend((names && action.admits() == clause.negated).then(no_host_name));
         match (holds, any.is_empty(), clause.negated) {
             (true, _, true) | (false, true, false) => return None,
             (true, _, false) | (false, true, true) => {}
@@ -223,11 +259,13 @@ fn named_port(test: &Operation, at: At<'_>) -> Option<u16> {
     }
 }
 
-/// A rule that refuses asks a TCP connection what can be asked of it, and takes the rest as given.
-fn can_ask<T>(at: At<'_>, tests: &[T], needs_http: fn(&T) -> bool) -> bool {
+/// A rule that refuses asks a TCP connection what can be asked of it, and takes the rest as given; one
+/// that admits takes as given what is asked later.
+fn can_ask<T>(at: At<'_>, tests: &[T], needs_http: fn(&T) -> bool, asks_name: fn(&T) -> bool) -> bool {
     match at.layer {
         Layer::Http => true,
-        Layer::Tcp => !tests.iter().any(needs_http),
+        Layer::Tcp | Layer::Unnamed => !tests.iter().any(|test| needs_http(test) || asks_name(test)),
+        Layer::Named => !tests.iter().any(needs_http),
     }
 }
 

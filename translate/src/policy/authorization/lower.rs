@@ -9,7 +9,7 @@ use proto::{Name, mesh_api};
 use serde_json::Value;
 
 use super::{
-    Action, Authorization, Clause, Judgement, Operation, Rule, Source, claims, custom,
+    Action, Authorization, Clause, Judgement, Operation, Rule, Source, Trusted, claims, custom,
     emit::refused,
     source::{
         OPERATION_KEYS, OPERATIONS, Place, Read, SOURCE_KEYS, SOURCES, header, header_name, metadata,
@@ -34,7 +34,7 @@ pub(crate) fn lower(object: &mesh_api::AuthorizationPolicy) -> Authorization {
     let dry_run = is_dry_run(object, reading, &mut problems);
     let (action, mut rules) = match reading {
         Reading::Rules(action) => {
-            let place = Place { namespace: &namespace, refuses: false };
+            let place = Place { namespace: &namespace, refuses: false, remarks: Vec::new() };
             lower_rules(&spec, action, place, &mut problems)
         }
         // One rule without conditions matches everything.
@@ -132,6 +132,7 @@ fn lower_rules(
             rule = Rule { index, ..Rule::default() };
         }
         let broken = problems.0.len() > before;
+        problems.0.append(&mut place.remarks);
         match action {
             Action::Allow if broken => {}
             Action::Allow | Action::Deny | Action::Audit => rules.push(rule),
@@ -202,18 +203,44 @@ fn negated_name(field: &str) -> String {
 
 /// A value of a rule.
 trait Test {
-    /// What there is to say of it although it could be read.
-    fn remark(&self) -> Option<String>;
+    /// What there is to say of it although it could be read; a rule that admits must not be held to it.
+    fn doubt(&self) -> Option<String>;
+
+    /// What there is to say of it, and it holds all the same.
+    fn remark(&self) -> Option<&'static str>;
 }
 
 impl Test for Source {
-    fn remark(&self) -> Option<String> {
+    fn doubt(&self) -> Option<String> {
         None
+    }
+
+    fn remark(&self) -> Option<&'static str> {
+        match self {
+            Self::Trusted(Trusted::Uri { refuses: false, .. }) => {
+                Some("this matches nobody; write it without spiffe://")
+            }
+            Self::Trusted(Trusted::Uri { refuses: true, .. }) => {
+                Some("taken for the principal without spiffe://; write it so")
+            }
+            Self::Trusted(Trusted::Principal(_) | Trusted::Domain(_))
+            | Self::Identity(_)
+            | Self::Ip(_)
+            | Self::RemoteIp(_)
+            | Self::DestinationIp(_)
+            | Self::Header { .. }
+            | Self::Metadata { .. }
+            | Self::Claims(_) => None,
+        }
     }
 }
 
 impl Test for Operation {
-    fn remark(&self) -> Option<String> {
+    fn remark(&self) -> Option<&'static str> {
+        None
+    }
+
+    fn doubt(&self) -> Option<String> {
         if let Self::PortNamed(name) = self {
             return Some(format!(
                 "{name:?} is no number; refused is the port of that name, and every port if none has it"
@@ -230,7 +257,7 @@ fn lower_clause<T: Test>(
     name: &str,
     negated: bool,
     read: impl Fn(&Place<'_>, &str) -> Result<T, String>,
-    place: &Place<'_>,
+    place: &mut Place<'_>,
     problems: &mut Problems,
 ) -> Option<Clause<T>> {
     let before = problems.0.len();
@@ -241,11 +268,12 @@ fn lower_clause<T: Test>(
         let written = value.as_str().ok_or_else(|| format!("expected a string, not {}", kind(value)));
         match written.and_then(|text| read(place, text)) {
             Ok(test) => {
-                problems.0.extend(test.remark().map(|message| Problem {
-                    at,
-                    reason: Reason::Invalid,
-                    message,
-                }));
+                let said = |message: String| Problem { at, reason: Reason::Invalid, message };
+                match (test.doubt(), test.remark()) {
+                    (Some(doubt), _) => problems.0.push(said(doubt)),
+                    (None, Some(remark)) => place.remarks.push(said(remark.to_owned())),
+                    (None, None) => {}
+                }
                 any.push(test);
             }
             Err(message) => {

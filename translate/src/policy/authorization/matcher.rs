@@ -9,6 +9,7 @@ use crate::{
     envoy::{
         dispatch,
         filter_state::{LOCAL_ADDRESS, PEER_PRINCIPAL, REMOTE_ADDRESS},
+        server_name,
     },
     mesh::pattern::Pattern,
 };
@@ -27,7 +28,9 @@ pub(super) fn principal(test: &Source, layer: Layer) -> rbac::Principal {
         // The connection's own peer is the internal listener, and X-Forwarded-For is the caller's
         // word; the address that the tunnel came from is in filter state.
         // Of a tunnel that is all there is: the CONNECT's own X-Forwarded-For means nothing to anybody.
-        (Source::Ip(block), _) | (Source::RemoteIp(block), Layer::Tcp) => address(REMOTE_ADDRESS, &[*block]),
+        (Source::Ip(block), _) | (Source::RemoteIp(block), Layer::Tcp | Layer::Unnamed | Layer::Named) => {
+            address(REMOTE_ADDRESS, &[*block])
+        }
         (Source::RemoteIp(block), Layer::Http) => Identifier::RemoteIp(core_range(*block)),
         (Source::DestinationIp(block), _) => address(LOCAL_ADDRESS, &[*block]),
         (Source::Header { name, value, any_case }, _) => Identifier::Header(header(name, value, *any_case)),
@@ -49,13 +52,13 @@ pub(super) fn dialled(port: u16, layer: Layer) -> rbac::Permission {
     let rule = match layer {
         // Of the connection inside, which has the address that the tunnel is for.
         Layer::Http => rbac::permission::Rule::DestinationPort(u32::from(port)),
-        Layer::Tcp => rbac::permission::Rule::Header(dispatch::to_port(port)),
+        Layer::Tcp | Layer::Unnamed | Layer::Named => rbac::permission::Rule::Header(dispatch::to_port(port)),
     };
     rbac::Permission { rule: Some(rule) }
 }
 
 /// What is asked for, as an RBAC permission. Ports are not: they are known when the rules are made.
-pub(super) fn permission(test: &Operation) -> Option<rbac::Permission> {
+pub(super) fn permission(test: &Operation, layer: Layer) -> Option<rbac::Permission> {
     use rbac::permission::Rule;
     let rule = match test {
         Operation::Host(pattern) => Rule::Header(header(":authority", pattern, true)),
@@ -63,10 +66,31 @@ pub(super) fn permission(test: &Operation) -> Option<rbac::Permission> {
         Operation::Path(pattern) => Rule::UrlPath(matcher::PathMatcher {
             rule: Some(matcher::path_matcher::Rule::Path(string(pattern, false))),
         }),
+        Operation::ServerName(pattern) if layer == Layer::Named => {
+            Rule::Header(header(server_name::HEADER, &marked(pattern), true))
+        }
         Operation::ServerName(pattern) => Rule::RequestedServerName(string(pattern, false)),
         Operation::Port(_) | Operation::PortNamed(_) => return None,
     };
     Some(rbac::Permission { rule: Some(rule) })
+}
+
+/// The name behind its mark: without one, there is no name that is like any pattern.
+fn marked(name: &Pattern) -> Pattern {
+    let mark = server_name::MARK;
+    match name {
+        Pattern::Exact(name) => Pattern::Exact(format!("{mark}{name}")),
+        Pattern::Prefix(name) => Pattern::Prefix(format!("{mark}{name}")),
+        Pattern::Suffix(name) => Pattern::Suffix(name.clone()),
+        Pattern::Present => Pattern::Regex(format!("{mark}.+")),
+        Pattern::Regex(name) => Pattern::Regex(format!("{mark}({name})")),
+    }
+}
+
+/// Whether the name has letters that no host's has. Envoy replaces them, and says so in front.
+pub(super) fn no_host_name() -> rbac::Permission {
+    let name = Pattern::Prefix(format!("{}invalid:", server_name::MARK));
+    rbac::Permission { rule: Some(rbac::permission::Rule::Header(header(server_name::HEADER, &name, false))) }
 }
 
 fn header(name: &str, value: &Pattern, ignore_case: bool) -> route::HeaderMatcher {

@@ -141,6 +141,20 @@ pub(crate) struct IpBlock {
 }
 
 impl Source {
+    /// Whether a request may answer otherwise than the tunnel that it is in.
+    const fn depends_on_http(&self) -> bool {
+        match self {
+            Self::RemoteIp(_) => true,
+            Self::Header { .. }
+            | Self::Claims(_)
+            | Self::Identity(_)
+            | Self::Trusted(_)
+            | Self::Ip(_)
+            | Self::DestinationIp(_)
+            | Self::Metadata { .. } => self.needs_http(),
+        }
+    }
+
     /// Whether only an HTTP request can be asked this.
     pub(crate) const fn needs_http(&self) -> bool {
         match self {
@@ -159,8 +173,16 @@ impl Operation {
     /// Whether it cannot be asked of a tunnel, before a byte of it flows.
     pub(crate) const fn needs_http(&self) -> bool {
         match self {
-            Self::Host(_) | Self::Method { .. } | Self::Path(_) | Self::ServerName(_) => true,
-            Self::Port(_) | Self::PortNamed(_) => false,
+            Self::Host(_) | Self::Method { .. } | Self::Path(_) => true,
+            Self::ServerName(_) | Self::Port(_) | Self::PortNamed(_) => false,
+        }
+    }
+
+    /// Whether only the first bytes of a connection tell.
+    pub(crate) const fn asks_name(&self) -> bool {
+        match self {
+            Self::ServerName(_) => true,
+            Self::Host(_) | Self::Method { .. } | Self::Path(_) | Self::Port(_) | Self::PortNamed(_) => false,
         }
     }
 }
@@ -191,10 +213,28 @@ impl Rule {
         sources.map(|clause| &clause.at).chain(operations.map(|clause| &clause.at))
     }
 
+    /// The fields that a tunnel cannot answer while it does not show whether there is HTTP in it.
+    pub(crate) fn unknown_at_first(&self) -> impl Iterator<Item = &FieldPath> {
+        let sources = self.from.iter().flatten().chain(&self.when_source);
+        let sources = sources.filter(|clause| clause.any.iter().any(Source::depends_on_http));
+        let operations = self.to.iter().flatten().chain(&self.when_operation);
+        let operations =
+            operations.filter(|clause| clause.any.iter().any(|test| test.needs_http() || test.asks_name()));
+        sources.map(|clause| &clause.at).chain(operations.map(|clause| &clause.at))
+    }
+
+    fn operations(&self) -> impl Iterator<Item = &Operation> {
+        self.to.iter().flatten().chain(&self.when_operation).flat_map(|clause| &clause.any)
+    }
+
     /// Whether it asks for a port by its name.
     fn names_ports(&self) -> bool {
-        let operations = self.to.iter().flatten().chain(&self.when_operation).flat_map(|clause| &clause.any);
-        operations.into_iter().any(|test| matches!(test, Operation::PortNamed(_)))
+        self.operations().any(|test| matches!(test, Operation::PortNamed(_)))
+    }
+
+    /// Whether it asks which name a connection is for.
+    pub(crate) fn asks_name(&self) -> bool {
+        self.operations().any(Operation::asks_name)
     }
 }
 
@@ -209,7 +249,12 @@ impl Judgement {
 
     /// Whether it decides otherwise about a TCP connection than about an HTTP request.
     pub(crate) fn needs_http(&self) -> bool {
-        self.decides() && self.rules.iter().any(Rule::needs_http)
+        self.decides() && self.rules.iter().any(|rule| rule.unknown_at_first().next().is_some())
+    }
+
+    /// Whether it asks which name a connection is for.
+    pub(crate) fn asks_name(&self) -> bool {
+        self.rules.iter().any(Rule::asks_name)
     }
 
     /// Whether it asks for a port by its name.

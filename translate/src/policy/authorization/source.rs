@@ -5,7 +5,10 @@ use std::net::IpAddr;
 use proto::Name;
 
 use super::{IpBlock, Operation, Source, Trusted, Value, claims::request_principal};
-use crate::mesh::pattern::{LONGEST_REGEX, Pattern, quote};
+use crate::{
+    mesh::pattern::{LONGEST_REGEX, Pattern, quote},
+    problem::Problem,
+};
 
 /// What a value needs to be understood.
 pub(super) struct Place<'p> {
@@ -15,6 +18,8 @@ pub(super) struct Place<'p> {
     /// doubt it has to stand for more: the codec lets the method `post` through on HTTP/2, and a rule
     /// that denies `POST` must not be escaped that way.
     pub(super) refuses: bool,
+    /// What there is to say of values that hold all the same.
+    pub(super) remarks: Vec<Problem>,
 }
 
 /// How the values of one field are read: an error is the message of a problem.
@@ -53,10 +58,12 @@ pub(super) const OPERATION_KEYS: [(&str, Read<Operation>); 2] =
     [("destination.port", port), ("connection.sni", server_name)];
 
 /// `principals`: `TRUST_DOMAIN/ns/NAMESPACE/sa/ACCOUNT`, with a star at one end.
-fn principal(_: &Place<'_>, text: &str) -> Result<Source, String> {
+fn principal(place: &Place<'_>, text: &str) -> Result<Source, String> {
     bounded(text)?;
-    if text.starts_with("spiffe://") {
-        return Err("write it without spiffe://".to_owned());
+    if let Some(principal) = text.strip_prefix("spiffe://") {
+        bounded(principal)?;
+        let principal = principal.to_owned();
+        return Ok(Source::Trusted(Trusted::Uri { principal, refuses: place.refuses }));
     }
     Ok(Source::Trusted(Trusted::Principal(text.to_owned())))
 }

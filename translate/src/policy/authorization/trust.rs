@@ -16,6 +16,9 @@ use crate::mesh::{
 pub(crate) enum Trusted {
     /// `principals`: `TRUST_DOMAIN/ns/NAMESPACE/sa/ACCOUNT`, with a star at one end.
     Principal(String),
+    /// The same behind `spiffe://`, which no policy writes: it means nobody, unless those who are meant
+    /// are the worse off for it.
+    Uri { principal: String, refuses: bool },
     /// `trustDomains`: with at most one star.
     Domain(String),
 }
@@ -24,6 +27,9 @@ impl Trusted {
     /// What it means as it is written.
     pub(crate) fn pattern(&self) -> Pattern {
         match self {
+            Self::Uri { principal, refuses: true } => Self::Principal(principal.clone()).pattern(),
+            // No trust domain ends with a colon.
+            Self::Uri { refuses: false, .. } => Pattern::Exact("spiffe://spiffe://".to_owned()),
             Self::Principal(text) => match Pattern::of_istio(text) {
                 Pattern::Exact(exact) => Pattern::Exact(format!("spiffe://{exact}")),
                 Pattern::Prefix(prefix) => Pattern::Prefix(format!("spiffe://{prefix}")),
@@ -44,11 +50,13 @@ impl Trusted {
     /// What it means in a mesh of these trust domains: any of them. Never nothing.
     fn patterns(&self, trust: &Trust) -> Vec<Pattern> {
         let mut meant: Vec<Self> = match self {
-            Self::Principal(text) => principals(text, trust).into_iter().map(Self::Principal).collect(),
+            Self::Principal(text) | Self::Uri { principal: text, refuses: true } => {
+                principals(text, trust).into_iter().map(Self::Principal).collect()
+            }
             Self::Domain(text) if trust.domains().any(|domain| **domain == **text) => {
                 trust.domains().map(|domain| Self::Domain(domain.to_string())).collect()
             }
-            Self::Domain(_) => vec![self.clone()],
+            Self::Uri { .. } | Self::Domain(_) => vec![self.clone()],
         };
         meant.sort_unstable();
         meant.dedup();
