@@ -52,7 +52,9 @@ fn what_is_emitted_judges_as_the_api_says() {
     for kind in random::kinds() {
         for negative in [false, true] {
             let times = seen.decisive.get(&(kind, negative)).copied().unwrap_or_default();
-            assert!(times > 300, "{kind:?}, negative {negative}: {times} times are too few");
+            // Only connections ask for a name, and few requests are connections.
+            let enough = if kind == Kind::Sni { 150 } else { 300 };
+            assert!(times > enough, "{kind:?}, negative {negative}: {times} times are too few");
         }
     }
 }
