@@ -16,10 +16,13 @@ use tests::judgement::{
 use crate::{
     shrunk,
     waypoint::{PORTS, Waypoint, chain, ports_by_name},
+    why,
 };
 
 const SETS: u64 = 10_000;
 const REQUESTS: usize = 100;
+/// `why` is asked about the requests of one set of so many.
+const EXPLAINED: u64 = 16;
 /// Whether a field mattered is asked for one request of so many.
 const LOOKED_AT: usize = 8;
 
@@ -104,6 +107,8 @@ fn compare(seeds: impl Iterator<Item = u64>) -> Seen {
         let waypoint = waypoints.entry(set.trust_domain).or_insert_with(|| Waypoint::new(set.trust_domain));
         waypoint.enforce(set.manifests(), &set.aliases);
         let policies = set.policies();
+        // Which makes texts of all that it finds, and takes its time for them.
+        let inquiry = seed.is_multiple_of(EXPLAINED).then(|| waypoint.inquiry());
         for _ in 0..REQUESTS {
             let mut request = random::request(set.manifests(), &PORTS, &mut dice);
             if request.address.to_string() == PORTS[0].0 {
@@ -114,6 +119,9 @@ fn compare(seeds: impl Iterator<Item = u64>) -> Seen {
             let expected = expected(&policies, &request, None);
             if let Some(found) = disagreement(waypoint, &request, &expected) {
                 shrunk::report(seed, &set, &request, &found);
+            }
+            if let Some(found) = inquiry.as_ref().and_then(|it| why::disagreement(it, &request, &expected)) {
+                panic!("seed {seed}: {found}\n{request:?}\n{:#}", set.manifests);
             }
             seen.note(&policies, &request, &expected, dice.once_in(LOOKED_AT));
         }

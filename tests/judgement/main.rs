@@ -10,3 +10,4 @@ mod mutations;
 mod sample;
 mod shrunk;
 mod waypoint;
+mod why;

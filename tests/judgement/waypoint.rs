@@ -9,7 +9,7 @@ use tests::{
     judgement::{Chain, ServiceKind},
     token::Issuer,
 };
-use translate::{Bind, Change, Mesh, Settings};
+use translate::{Bind, Change, Mesh, Settings, why::Inquiry};
 
 use crate::filters::Port;
 
@@ -48,7 +48,11 @@ impl Waypoint {
         changes.push(set(json!({
             "apiVersion": "v1", "kind": "ConfigMap",
             "metadata": {"namespace": "istio-system", "name": "istio"},
-            "data": {"mesh": json!({"trustDomainAliases": aliases, "extensionProviders": providers()}).to_string()},
+            "data": {"mesh": json!({
+                "trustDomainAliases": aliases, "extensionProviders": providers(),
+                // Random requests are judged as they are.
+                "pathNormalization": {"normalization": "NONE"},
+            }).to_string()},
         })));
         self.policies = now;
         self.commit(changes);
@@ -62,6 +66,10 @@ impl Waypoint {
                 self.ports.insert(resource.name.to_string(), Port::read(&config));
             }
         }
+    }
+
+    pub(crate) fn inquiry(&self) -> Inquiry<'_> {
+        self.mesh.inquiry()
     }
 
     pub(crate) fn port(&self, address: &str, port: u16) -> &Port {
@@ -126,6 +134,7 @@ fn manifests() -> Vec<Value> {
                 {"name": "http", "port": 80}, {"name": "tcp", "port": 9000}, {"name": "any", "port": 7000},
             ]),
         ),
+        // Of any issuer, so that somebody reads every token.
         json!({
             "apiVersion": "security.istio.io/v1", "kind": "RequestAuthentication",
             "metadata": {"namespace": "app", "name": "tokens"},
@@ -133,7 +142,7 @@ fn manifests() -> Vec<Value> {
                 "targetRefs": [
                     {"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "waypoint"},
                 ],
-                "jwtRules": [{"issuer": "https://iss", "jwks": Issuer::new("key").unwrap().jwks()}],
+                "jwtRules": [{"jwks": Issuer::new("key").unwrap().jwks()}],
             },
         }),
         service("cart", "10.0.0.2", json!([{"name": "http", "port": 80}])),

@@ -29,6 +29,7 @@ mod resources;
 mod route;
 mod settings;
 pub mod status;
+pub mod why;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 

@@ -212,6 +212,16 @@ impl Resources {
         );
     }
 
+    /// What the port's resource says, for whoever asks why.
+    pub(crate) fn config(&self, key: &PortKey) -> Option<&PortConfig> {
+        self.configs.untracked().get(key).map(Arc::as_ref)
+    }
+
+    /// Where what is dialled leads, for whoever asks why.
+    pub(crate) fn scope(&self, key: &ScopeKey) -> Option<&Scope> {
+        self.scopes.untracked().get(key).map(Arc::as_ref)
+    }
+
     /// What the last update moved.
     pub(crate) fn moved(&self, settings: &Settings) -> BTreeMap<Audience, Delta> {
         let Self {

@@ -15,6 +15,7 @@ mod statuses;
 mod template;
 mod translate;
 mod waypoint;
+mod why;
 
 use std::{
     io::{self, Write},
@@ -23,7 +24,7 @@ use std::{
 
 use clap::{Parser, Subcommand};
 
-use self::{bootstrap::Bootstrap, serve::Serve, translate::Translate, waypoint::Waypoint};
+use self::{bootstrap::Bootstrap, serve::Serve, translate::Translate, waypoint::Waypoint, why::Why};
 
 /// A control plane that drives stock Envoys as the waypoints of an ambient mesh.
 #[derive(Debug, Parser)]
@@ -39,6 +40,7 @@ enum Command {
     Translate(Translate),
     Bootstrap(Bootstrap),
     Waypoint(Waypoint),
+    Why(Why),
 }
 
 /// How a command that did its work ended.
@@ -48,6 +50,27 @@ pub enum Ending {
     Well,
     /// The work is done, and something that it read is wrong.
     WithComplaints,
+    /// `why`: it is denied.
+    Denied,
+    /// `why`: there is no answer, and standard error says for what reason.
+    WithoutAnswer,
+    /// `why`: an extension provider decides.
+    ProviderDecides,
+    /// `why`: no waypoint judges it.
+    NotJudged,
+}
+
+impl Ending {
+    /// The exit code. Those of `why` are a promise to scripts.
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Well => 0,
+            Self::WithComplaints | Self::Denied => 1,
+            Self::WithoutAnswer => 2,
+            Self::ProviderDecides => 3,
+            Self::NotJudged => 4,
+        }
+    }
 }
 
 /// Runs a command as a process: its result goes to standard output, what there is to say of it to
@@ -55,8 +78,7 @@ pub enum Ending {
 pub fn run(arguments: Arguments) -> ExitCode {
     let err = &mut io::stderr();
     match arguments.run(&mut io::stdout().lock(), err) {
-        Ok(Ending::Well) => ExitCode::SUCCESS,
-        Ok(Ending::WithComplaints) => ExitCode::FAILURE,
+        Ok(ending) => ending.code().into(),
         // The reader has seen enough, as in `portolan translate … | head`.
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
@@ -75,6 +97,7 @@ impl Arguments {
             Command::Translate(command) => command.run(out, err),
             Command::Bootstrap(command) => command.run(out),
             Command::Waypoint(command) => command.run(out, err),
+            Command::Why(command) => command.run(out, err),
         }
     }
 }
@@ -107,6 +130,7 @@ mod tests {
             &["portolan", "serve", "--context", "kind-mesh"],
             &["portolan", "translate", "manifests"],
             &["portolan", "bootstrap", "--gateway", "default/waypoint"],
+            &["portolan", "why", "manifests", "--from", "a/b", "--to", "c:80"],
         ] {
             Arguments::try_parse_from(arguments).unwrap();
         }
@@ -124,5 +148,11 @@ mod tests {
         );
         assert_eq!(error(&["bootstrap", "--gateway", "waypoint"]), ErrorKind::ValueValidation);
         assert_eq!(error(&["translate", "d", "-o", "xml"]), ErrorKind::InvalidValue);
+        let why = ["why", "d", "--from", "a/b", "--to", "c:80"];
+        assert_eq!(error(&[&why[..4], &["--to", "c"]].concat()), ErrorKind::ValueValidation);
+        assert_eq!(error(&[&why[..], &["GET"]].concat()), ErrorKind::MissingRequiredArgument);
+        assert_eq!(error(&[&why[..], &["GET", "path"]].concat()), ErrorKind::ValueValidation);
+        assert_eq!(error(&[&why[..], &["-H", "x: y"]].concat()), ErrorKind::MissingRequiredArgument);
+        assert_eq!(error(&[&why[..], &["GET", "/", "--sni", "x"]].concat()), ErrorKind::ArgumentConflict);
     }
 }

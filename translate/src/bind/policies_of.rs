@@ -61,6 +61,11 @@ impl PoliciesOf {
         Cow::Owned(self.judgements.iter().cloned().chain(denying).collect())
     }
 
+    /// Who is asked there, in their order.
+    pub(crate) fn asked_at(&self, layer: Layer) -> Vec<&Asked> {
+        self.asked.iter().filter(|_| custom::can_ask(layer)).collect()
+    }
+
     /// Whether some policy asks for a port by its name.
     pub(crate) fn names_ports(&self) -> bool {
         self.all().any(Judgement::names_ports)

@@ -53,14 +53,8 @@ pub(crate) fn for_callers_of(
     aliases: &[Name],
     settings: &Settings,
 ) -> route::Route {
-    let own = &settings.trust_domain;
     if let Some(found) = &mut route.r#match {
-        let identities = if aliases.is_empty() {
-            Pattern::Prefix(format!("spiffe://{own}/ns/{namespace}/sa/"))
-        } else {
-            let domains: Vec<_> = [own].into_iter().chain(aliases).map(|domain| quote(domain)).collect();
-            Pattern::Regex(format!("spiffe://({})/ns/{}/sa/.*", domains.join("|"), quote(namespace)))
-        };
+        let identities = callers_of(namespace, aliases, settings);
         found.filter_state.push(matcher::FilterStateMatcher {
             key: PEER_PRINCIPAL.to_owned(),
             matcher: Some(matcher::filter_state_matcher::Matcher::StringMatch(authorization::string(
@@ -70,6 +64,16 @@ pub(crate) fn for_callers_of(
         });
     }
     route
+}
+
+/// The identities of the callers of a namespace.
+pub(crate) fn callers_of(namespace: &Name, aliases: &[Name], settings: &Settings) -> Pattern {
+    let own = &settings.trust_domain;
+    if aliases.is_empty() {
+        return Pattern::Prefix(format!("spiffe://{own}/ns/{namespace}/sa/"));
+    }
+    let domains: Vec<_> = [own].into_iter().chain(aliases).map(|domain| quote(domain)).collect();
+    Pattern::Regex(format!("spiffe://({})/ns/{}/sa/.*", domains.join("|"), quote(namespace)))
 }
 
 /// What the service's chain needs for these routes, in the order in which Envoy runs it.

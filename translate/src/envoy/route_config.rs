@@ -204,18 +204,9 @@ impl PortConfig {
         key: &PortKey,
         settings: &Settings,
     ) -> route::Route {
-        let judged_here = match protocol {
-            Protocol::Tcp => true,
-            Protocol::Http => false,
-            // Policies that ask nothing about HTTP hold for the tunnel whatever it carries. With
-            // others, only HTTP gets through: there is no cluster for the rest.
-            Protocol::Sniffed => !self.policies.needs_http(),
-        };
-        let layer = match protocol {
-            Protocol::Tcp if self.policies.asks_names() => Layer::Unnamed,
-            Protocol::Tcp | Protocol::Http | Protocol::Sniffed => Layer::Tcp,
-        };
-        let verdicts = if judged_here { self.verdicts(key.port, layer) } else { Verdicts::default() };
+        let judged =
+            self.judges_tunnels(protocol).then(|| self.verdicts(key.port, self.of_tunnels(protocol)));
+        let verdicts = judged.unwrap_or_default();
         let filters = in_filters(verdicts, [L4_AUDIT, L4_DENY, L4_ALLOW]);
         let mut tunnel = request_route::tunnel(dispatch::TUNNEL, leads_to);
         if let Some(route::route::Action::Route(action)) = &mut tunnel.action {
@@ -237,11 +228,30 @@ impl PortConfig {
         }
     }
 
+    /// Whether tunnels are judged when they are opened, where they carry that.
+    pub(crate) fn judges_tunnels(&self, protocol: Protocol) -> bool {
+        match protocol {
+            Protocol::Tcp => true,
+            Protocol::Http => false,
+            // Policies that ask nothing about HTTP hold for the tunnel whatever it carries. With
+            // others, only HTTP gets through: there is no cluster for the rest.
+            Protocol::Sniffed => !self.policies.needs_http(),
+        }
+    }
+
+    /// Where what judges tunnels stands, where they carry that.
+    pub(crate) fn of_tunnels(&self, protocol: Protocol) -> Layer {
+        match protocol {
+            Protocol::Tcp if self.policies.asks_names() => Layer::Unnamed,
+            Protocol::Tcp | Protocol::Http | Protocol::Sniffed => Layer::Tcp,
+        }
+    }
+
     fn verdicts(&self, port: u16, layer: Layer) -> Verdicts {
         authorization::emit(&self.policies.judging(layer), self.at(port, layer))
     }
 
-    fn at(&self, port: u16, layer: Layer) -> At<'_> {
+    pub(crate) fn at(&self, port: u16, layer: Layer) -> At<'_> {
         At { port, names: &self.port_names, layer }
     }
 

@@ -26,7 +26,7 @@ impl Block {
     }
 
     /// The block of that size around the address. `None` for more bits than an address has.
-    fn around(address: IpAddr, prefix: u8) -> Option<Self> {
+    pub(crate) fn around(address: IpAddr, prefix: u8) -> Option<Self> {
         let address = match address {
             IpAddr::V4(v4) => {
                 let unset = 32_u32.checked_sub(u32::from(prefix))?;
@@ -40,6 +40,11 @@ impl Block {
             }
         };
         Some(Self { address, prefix })
+    }
+
+    /// Whether that address is in it.
+    pub(crate) fn holds(&self, address: IpAddr) -> bool {
+        address.is_ipv4() == self.address.is_ipv4() && Self::around(address, self.prefix) == Some(*self)
     }
 
     /// Whether it is an address by itself.

@@ -3,6 +3,7 @@
 pub(crate) mod block;
 pub(crate) mod ca_certificates;
 pub(crate) mod endpoint;
+pub(crate) mod expression;
 pub(crate) mod grant;
 pub(crate) mod identity;
 pub(crate) mod labels;

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use super::curve::CURVES;
 
 /// Padding or none, as providers have it; Envoy takes both.
-const BASE64URL: GeneralPurpose = GeneralPurpose::new(
+pub(super) const BASE64URL: GeneralPurpose = GeneralPurpose::new(
     &alphabet::URL_SAFE,
     GeneralPurposeConfig::new()
         .with_encode_padding(false)

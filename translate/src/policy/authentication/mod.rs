@@ -6,6 +6,7 @@
 
 mod curve;
 mod emit;
+pub(crate) mod judge;
 mod keys;
 mod lower;
 

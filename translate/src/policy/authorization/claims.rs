@@ -4,6 +4,7 @@
 //! satisfies no value and every `not` form.
 
 use proto::envoy::{matcher, rbac};
+use serde_json::{Map, Value as Json};
 
 use super::{
     Source,
@@ -11,7 +12,7 @@ use super::{
     source::{Place, bounded},
 };
 use crate::{
-    mesh::pattern::Pattern,
+    mesh::{expression::Expressions, pattern::Pattern},
     policy::authentication::{METADATA, PAYLOAD},
 };
 
@@ -142,6 +143,33 @@ pub(super) fn identifier(ways: &[Vec<Claim>]) -> rbac::principal::Identifier {
     match (ways.next(), ways.len()) {
         (Some(only), 0) => only,
         (first, _) => Identifier::OrIds(set(first.into_iter().chain(ways).collect())),
+    }
+}
+
+impl Claim {
+    /// Whether a token with these claims says so.
+    pub(super) fn is_said(&self, claims: Option<&Map<String, Json>>, expressions: &Expressions) -> bool {
+        let like = |said: &Json| {
+            said.as_str().is_some_and(|said| expressions.holds(&self.value, said.as_bytes(), false))
+        };
+        claims.and_then(|claims| self.said(claims)).is_some_and(|said| match said {
+            Json::Array(list) => self.or_list && list.iter().any(like),
+            Json::Null | Json::Bool(_) | Json::Number(_) | Json::String(_) | Json::Object(_) => like(said),
+        })
+    }
+
+    /// What a token says where the claims of a test look.
+    pub(super) fn found(asked: &[Self], claims: &Map<String, Json>) -> String {
+        let found = asked.iter().map(|claim| {
+            let said = claim.said(claims).map_or_else(|| "nothing".to_owned(), Json::to_string);
+            format!("{} {said}", claim.path.join("."))
+        });
+        found.collect::<Vec<_>>().join(", ")
+    }
+
+    fn said<'c>(&self, claims: &'c Map<String, Json>) -> Option<&'c Json> {
+        let (first, rest) = self.path.split_first()?;
+        rest.iter().try_fold(claims.get(first)?, |said, name| said.as_object()?.get(name))
     }
 }
 

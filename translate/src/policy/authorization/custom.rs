@@ -83,7 +83,7 @@ pub(crate) fn emit(
 
 /// The rule as far as it can be judged before anything else has run. What only later filters know would
 /// never match here, and who is not matched is not asked about: it is taken as given.
-fn at_first(rule: &Rule) -> Rule {
+pub(crate) fn at_first(rule: &Rule) -> Rule {
     let known = |clauses: &[Clause<Source>]| {
         clauses.iter().filter(|clause| clause.any.iter().all(is_known_at_first)).cloned().collect()
     };
@@ -99,6 +99,7 @@ const fn is_known_at_first(test: &Source) -> bool {
     match test {
         Source::Identity(_)
         | Source::Trusted(_)
+        | Source::Meant(_)
         | Source::Ip(_)
         | Source::RemoteIp(_)
         | Source::DestinationIp(_)

@@ -12,7 +12,7 @@ use proto::{
 
 use super::{
     Action, Clause, Judgement, Operation, Rule, Source,
-    matcher::{dialled, dialled_an_address, no_host_name, permission, principal},
+    matcher::{dialled, dialled_an_address, no_host_name, permission, principals},
 };
 use crate::{
     envoy::refusal::refusal,
@@ -35,7 +35,7 @@ pub(crate) enum Layer {
 
 impl Layer {
     /// Whether it is a request that is judged.
-    const fn is_http(self) -> bool {
+    pub(crate) const fn is_http(self) -> bool {
         match self {
             Self::Http => true,
             Self::Tcp | Self::Unnamed | Self::Named => false,
@@ -94,7 +94,7 @@ pub(crate) fn emit(policies: &[(Key, Arc<Judgement>)], at: At<'_>) -> Verdicts {
 }
 
 /// As logs show it. What a CUSTOM policy denies by itself is told from what its provider denies.
-fn rule_name(key: &Key, rule: &Rule, policy: &Judgement) -> String {
+pub(crate) fn rule_name(key: &Key, rule: &Rule, policy: &Judgement) -> String {
     let suffix = if policy.asks.is_some() { "-deny-due-to-bad-CUSTOM-action" } else { "" };
     format!("ns[{}]-policy[{}]-rule[{}]{suffix}", key.namespace, key.name, rule.index)
 }
@@ -126,18 +126,7 @@ fn rules_of(
 /// `None` for a rule that can never match here.
 pub(super) fn emit_rule(rule: &Rule, action: Action, at: At<'_>) -> Option<rbac::Policy> {
     let Rule { index: _, from, to, when_source, when_operation } = rule;
-    // Istio: an allowing rule that asks anything about HTTP allows no TCP connection.
-    if !at.layer.is_http() && action.admits() && rule.needs_http() {
-        return None;
-    }
-    let too_early = match at.layer {
-        // Nobody will ever know the name.
-        Layer::Tcp => action.admits(),
-        // Who is admitted is not known yet, and who is refused even less.
-        Layer::Unnamed => !action.admits(),
-        Layer::Http | Layer::Named => false,
-    };
-    if too_early && rule.asks_name() {
+    if is_void(rule, action, at) {
         return None;
     }
     let principals = alternatives(from, |source| Some(source_and(source, when_source, action, at)));
@@ -147,6 +136,22 @@ pub(super) fn emit_rule(rule: &Rule, action: Action, at: At<'_>) -> Option<rbac:
         principals,
         ..rbac::Policy::default()
     })
+}
+
+/// Whether it matches nothing there, whatever it says.
+pub(super) fn is_void(rule: &Rule, action: Action, at: At<'_>) -> bool {
+    // Istio: an allowing rule that asks anything about HTTP allows no TCP connection.
+    if !at.layer.is_http() && action.admits() && rule.needs_http() {
+        return true;
+    }
+    let too_early = match at.layer {
+        // Nobody will ever know the name.
+        Layer::Tcp => action.admits(),
+        // Who is admitted is not known yet, and who is refused even less.
+        Layer::Unnamed => !action.admits(),
+        Layer::Http | Layer::Named => false,
+    };
+    too_early && rule.asks_name()
 }
 
 /// Why Envoy would take the rule nowhere, or not everywhere.
@@ -176,7 +181,7 @@ fn source_and(
     let asked =
         clauses.iter().chain(when).filter(|clause| can_ask(at, &clause.any, Source::needs_http, |_| false));
     let ids = asked.map(|clause| {
-        let mut any: Vec<_> = clause.any.iter().map(|test| principal(test, at.layer)).collect();
+        let mut any: Vec<_> = clause.any.iter().flat_map(|test| principals(test, at.layer)).collect();
         let dialled = clause.any.iter().any(|test| matches!(test, Source::DestinationIp(_)));
         // Where a name was dialled nothing is known of the address: a rule that refuses takes it for
         // one that is meant, and a rule that admits for none that is.
@@ -234,7 +239,7 @@ fn operation_and(
 }
 
 /// Whether it asks for the port that we are at. A name that no port of the service has may mean any.
-fn is_port(test: &Operation, at: At<'_>) -> bool {
+pub(super) fn is_port(test: &Operation, at: At<'_>) -> bool {
     match test {
         Operation::PortNamed(name) if !at.names.contains_key(name) => true,
         Operation::Port(_) | Operation::PortNamed(_) => {
@@ -247,7 +252,7 @@ fn is_port(test: &Operation, at: At<'_>) -> bool {
 }
 
 /// The port that has to be asked for at run time.
-fn asked_port(test: &Operation, at: At<'_>) -> Option<u16> {
+pub(super) fn asked_port(test: &Operation, at: At<'_>) -> Option<u16> {
     named_port(test, at).filter(|_| at.port == ANY_PORT)
 }
 
@@ -261,7 +266,12 @@ fn named_port(test: &Operation, at: At<'_>) -> Option<u16> {
 
 /// A rule that refuses asks a TCP connection what can be asked of it, and takes the rest as given; one
 /// that admits takes as given what is asked later.
-fn can_ask<T>(at: At<'_>, tests: &[T], needs_http: fn(&T) -> bool, asks_name: fn(&T) -> bool) -> bool {
+pub(super) fn can_ask<T>(
+    at: At<'_>,
+    tests: &[T],
+    needs_http: fn(&T) -> bool,
+    asks_name: fn(&T) -> bool,
+) -> bool {
     match at.layer {
         Layer::Http => true,
         Layer::Tcp | Layer::Unnamed => !tests.iter().any(|test| needs_http(test) || asks_name(test)),
@@ -330,7 +340,12 @@ mod tests {
     fn asking(name: &str) -> Rule {
         let value = Pattern::Exact("x".to_owned());
         let test = Source::Header { name: name.to_owned(), value, any_case: false };
-        let clause = Clause { at: FieldPath::new("spec"), any: vec![test], negated: false };
+        let clause = Clause {
+            at: FieldPath::new("spec"),
+            any: vec![test],
+            written: vec!["x".to_owned()],
+            negated: false,
+        };
         Rule { when_source: vec![clause], ..Rule::default() }
     }
 

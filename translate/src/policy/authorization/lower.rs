@@ -225,6 +225,7 @@ impl Test for Source {
             }
             Self::Trusted(Trusted::Principal(_) | Trusted::Domain(_))
             | Self::Identity(_)
+            | Self::Meant(_)
             | Self::Ip(_)
             | Self::RemoteIp(_)
             | Self::DestinationIp(_)
@@ -263,7 +264,7 @@ fn lower_clause<T: Test>(
     let before = problems.0.len();
     let items = fields.list(name, problems)?;
     let mut unread = problems.0.len() > before;
-    let mut any = Vec::new();
+    let (mut any, mut texts) = (Vec::new(), Vec::new());
     for (value, at) in items {
         let written = value.as_str().ok_or_else(|| format!("expected a string, not {}", kind(value)));
         match written.and_then(|text| read(place, text)) {
@@ -275,6 +276,7 @@ fn lower_clause<T: Test>(
                     (None, None) => {}
                 }
                 any.push(test);
+                texts.extend(value.as_str().map(str::to_owned));
             }
             Err(message) => {
                 problems.invalid(&at, message);
@@ -283,7 +285,8 @@ fn lower_clause<T: Test>(
         }
     }
     // An empty list is a field that was not set.
-    (!unread && !any.is_empty()).then_some(Clause { at: fields.at.field(name), any, negated })
+    let clause = Clause { at: fields.at.field(name), any, written: texts, negated };
+    (!unread && !clause.any.is_empty()).then_some(clause)
 }
 
 fn lower_condition(

@@ -14,14 +14,15 @@ use crate::{
     mesh::pattern::Pattern,
 };
 
-/// Where a request comes from, as an RBAC principal.
-pub(super) fn principal(test: &Source, layer: Layer) -> rbac::Principal {
+/// Where a request comes from, as RBAC principals: any of them.
+pub(super) fn principals(test: &Source, layer: Layer) -> Vec<rbac::Principal> {
     use rbac::principal::Identifier;
     let identity = |pattern: &Pattern| {
         let matched = matcher::filter_state_matcher::Matcher::StringMatch(string(pattern, false));
         filter_state(PEER_PRINCIPAL, matched)
     };
-    identified(match (test, layer) {
+    let any = match (test, layer) {
+        (Source::Meant(patterns), _) => return patterns.iter().map(identity).map(identified).collect(),
         (Source::Identity(pattern), _) => identity(pattern),
         // Whoever binds a policy gives it its meaning in the mesh; without one it means what it says.
         (Source::Trusted(trusted), _) => identity(&trusted.pattern()),
@@ -38,7 +39,8 @@ pub(super) fn principal(test: &Source, layer: Layer) -> rbac::Principal {
         (Source::Metadata { filter, key, value }, _) => {
             Identifier::SourcedMetadata(metadata(filter, key, value))
         }
-    })
+    };
+    vec![identified(any)]
 }
 
 /// Whether it is known what was dialled: not where that is a name.

@@ -6,6 +6,8 @@
 mod claims;
 pub(crate) mod custom;
 mod emit;
+pub(crate) mod facts;
+pub(crate) mod judge;
 mod lower;
 mod matcher;
 mod source;
@@ -16,7 +18,7 @@ use std::{net::IpAddr, sync::Arc};
 use proto::Name;
 
 use claims::Claim;
-pub(crate) use emit::{AUDIT, At, DRY_RUN_ALLOW, DRY_RUN_DENY, Layer, Verdicts, emit};
+pub(crate) use emit::{AUDIT, At, DRY_RUN_ALLOW, DRY_RUN_DENY, Layer, Verdicts, emit, rule_name};
 pub(crate) use lower::lower;
 pub(crate) use matcher::string;
 pub(crate) use trust::Trusted;
@@ -79,6 +81,8 @@ pub(crate) struct Clause<T> {
     /// The field that says so, as in `spec.rules[0].from[0].source.principals`.
     pub(crate) at: FieldPath,
     pub(crate) any: Vec<T>,
+    /// The same values as the policy has them, for whoever asks why.
+    pub(crate) written: Vec<String>,
     pub(crate) negated: bool,
 }
 
@@ -89,6 +93,8 @@ pub(crate) enum Source {
     Identity(Pattern),
     /// The same, by a text that the mesh's trust domains give its meaning: [`Judgement::trusting`].
     Trusted(Trusted),
+    /// What such a text means in the mesh: any of these.
+    Meant(Vec<Pattern>),
     /// The address that the tunnel comes from: the caller's pod.
     Ip(IpBlock),
     /// The address that the request comes from: the last in its `X-Forwarded-For`, which is the
@@ -149,6 +155,7 @@ impl Source {
             | Self::Claims(_)
             | Self::Identity(_)
             | Self::Trusted(_)
+            | Self::Meant(_)
             | Self::Ip(_)
             | Self::DestinationIp(_)
             | Self::Metadata { .. } => self.needs_http(),
@@ -161,6 +168,7 @@ impl Source {
             Self::Header { .. } | Self::Claims(_) => true,
             Self::Identity(_)
             | Self::Trusted(_)
+            | Self::Meant(_)
             | Self::Ip(_)
             | Self::RemoteIp(_)
             | Self::DestinationIp(_)

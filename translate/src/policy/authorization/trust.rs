@@ -108,20 +108,18 @@ impl Judgement {
 
 fn trusting(clauses: &[Clause<Source>], trust: &Trust) -> Vec<Clause<Source>> {
     let meant = |test: &Source| match test {
-        Source::Trusted(text) => text.patterns(trust).into_iter().map(Source::Identity).collect(),
+        Source::Trusted(text) => Source::Meant(text.patterns(trust)),
         Source::Identity(_)
+        | Source::Meant(_)
         | Source::Ip(_)
         | Source::RemoteIp(_)
         | Source::DestinationIp(_)
         | Source::Header { .. }
         | Source::Metadata { .. }
-        | Source::Claims(_) => vec![test.clone()],
+        | Source::Claims(_) => test.clone(),
     };
-    let clause = |clause: &Clause<Source>| Clause {
-        at: clause.at.clone(),
-        any: clause.any.iter().flat_map(meant).collect(),
-        negated: clause.negated,
-    };
+    let clause =
+        |clause: &Clause<Source>| Clause { any: clause.any.iter().map(meant).collect(), ..clause.clone() };
     clauses.iter().map(clause).collect()
 }
 

@@ -1,0 +1,178 @@
+//! `portolan why`: why a caller may do something, or may not, by a directory of manifests.
+
+mod asked;
+mod json;
+#[cfg(test)]
+mod tests;
+mod text;
+
+use std::{
+    io::Write,
+    net::IpAddr,
+    path::PathBuf,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::{Context, ensure};
+use clap::{Args, ValueEnum};
+use serde_json::{Map, Value};
+use translate::{
+    Bind, Change, Mesh, Settings,
+    why::{Answer, Destination, Port, Question, Request, Sends, Verdict},
+};
+use watch::{Severity, Wanted};
+
+use self::asked::Header;
+use super::{Ending, mesh::MeshArguments};
+
+/// Say why a caller may do something, or may not: the decision, the policy, the rule and the field that made it.
+///
+/// The answer is read from what the waypoint would be told, and needs no network. Without METHOD and PATH it
+/// is about everything that the port takes; where that has no one answer, it says what to give.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Exit codes: 0 allowed, 1 denied, 2 no answer (wrong arguments or manifests, no such service), \
+                  3 an extension provider decides (CUSTOM), 4 no waypoint judges it"
+)]
+pub(super) struct Why {
+    /// The directory of manifests
+    #[arg(value_name = "DIR")]
+    directory: PathBuf,
+    /// The request's method, in capitals
+    #[arg(value_name = "METHOD", requires = "path", value_parser = asked::method)]
+    method: Option<String>,
+    /// The request's path, with its query
+    #[arg(value_name = "PATH", value_parser = asked::path)]
+    path: Option<String>,
+    /// Who asks: a SPIFFE id, or the namespace and the name of a service account of this mesh
+    #[arg(long, value_name = "spiffe://…|NAMESPACE/ACCOUNT", value_parser = asked::caller)]
+    from: String,
+    /// What is asked: name[.namespace[.svc[.cluster.local]]], a host of a ServiceEntry or an address, and the number or the name of a port
+    #[arg(long, value_name = "SERVICE:PORT", value_parser = asked::destination)]
+    to: (Destination, Port),
+    /// A header of the request; may be repeated. Host is the service if it is not given
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", requires = "path", value_parser = asked::header)]
+    headers: Vec<Header>,
+    /// What the request's token says, as JSON or in a file, without a signature. A token in a header does as well
+    #[arg(long, value_name = "JSON|@FILE", requires = "path")]
+    claims: Option<String>,
+    /// The address that the caller connects from, for policies that ask
+    #[arg(long, value_name = "ADDRESS")]
+    from_ip: Option<IpAddr>,
+    /// What is sent is no HTTP
+    #[arg(long, conflicts_with = "method")]
+    tcp: bool,
+    /// What is sent is no HTTP and TLS, for this server name
+    #[arg(long, value_name = "NAME", conflicts_with = "method")]
+    sni: Option<String>,
+    #[command(flatten)]
+    mesh: MeshArguments,
+    /// How to print it
+    #[arg(short, long, value_enum, default_value = "text")]
+    output: Form,
+}
+
+/// How an answer is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Form {
+    /// For reading.
+    Text,
+    /// For programs.
+    Json,
+}
+
+impl Why {
+    /// Prints the answer to `out`; why there is none is told on `err`.
+    pub(super) fn run(self, out: &mut dyn Write, err: &mut dyn Write) -> anyhow::Result<Ending> {
+        let (question, answer) = match self.answer(err) {
+            Ok(answered) => answered,
+            Err(error) => {
+                writeln!(err, "error: {error:#}")?;
+                return Ok(Ending::WithoutAnswer);
+            }
+        };
+        match self.output {
+            Form::Text => text::print(&question, &answer, out)?,
+            Form::Json => {
+                writeln!(out, "{}", serde_json::to_string_pretty(&json::view(&question, &answer))?)?;
+            }
+        }
+        Ok(match answer.verdict() {
+            Verdict::Allowed => Ending::Well,
+            Verdict::Denied => Ending::Denied,
+            Verdict::ProviderDecides => Ending::ProviderDecides,
+            Verdict::NotJudged => Ending::NotJudged,
+        })
+    }
+
+    fn answer(&self, err: &mut dyn Write) -> anyhow::Result<(Question, Answer)> {
+        let settings = self.mesh.settings(Bind::GatewayAddress);
+        let wanted = Wanted::by_reference([settings.mesh_config()]);
+        let (objects, complaints) = watch::read_directory(&self.directory, &wanted)?;
+        let settings = settings.adopting(&objects);
+        let wrong: Vec<_> =
+            complaints.iter().filter(|complaint| complaint.severity == Severity::Error).collect();
+        for complaint in &wrong {
+            writeln!(err, "{complaint}")?;
+        }
+        // `serve` does not start with such manifests either, so any answer would be made up.
+        ensure!(wrong.is_empty(), "{} manifests cannot be read; correct them first", wrong.len());
+        let question = self.question(&settings)?;
+        let mut mesh = Mesh::new(settings);
+        mesh.commit(objects.into_iter().map(Change::Set));
+        let answer =
+            mesh.inquiry().ask(&question).map_err(|why| anyhow::anyhow!("{why}{}", asked::flag(&why)))?;
+        Ok((question, answer))
+    }
+
+    fn question(&self, settings: &Settings) -> anyhow::Result<Question> {
+        let peer = if self.from.contains("://") {
+            self.from.clone()
+        } else {
+            let (namespace, account) = self.from.split_once('/').unwrap_or((&self.from, ""));
+            format!("spiffe://{}/ns/{namespace}/sa/{account}", settings.trust_domain)
+        };
+        let sends = match (&self.method, &self.path, self.tcp || self.sni.is_some()) {
+            (Some(method), Some(path), _) => Sends::Request(self.request(method, path)?),
+            (_, _, true) => Sends::Bytes { server_name: self.sni.clone() },
+            (_, _, false) => Sends::Anything,
+        };
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let (to, port) = self.to.clone();
+        Ok(Question {
+            peer: Some(peer),
+            source: self.from_ip,
+            to,
+            port,
+            sends,
+            now: i64::try_from(now).unwrap_or(i64::MAX),
+        })
+    }
+
+    fn request(&self, method: &str, path: &str) -> anyhow::Result<Request> {
+        let (hosts, headers): (Vec<_>, Vec<_>) = self
+            .headers
+            .iter()
+            .cloned()
+            .partition(|header| header.name == "host" || header.name == ":authority");
+        Ok(Request {
+            method: method.to_owned(),
+            host: hosts.into_iter().next_back().map(|header| header.value),
+            path: path.to_owned(),
+            headers: headers.into_iter().map(|header| (header.name, header.value.into_bytes())).collect(),
+            claims: self.claims.as_deref().map(claims).transpose()?,
+        })
+    }
+}
+
+/// Claims as they stand on the command line, or in a file that it names.
+fn claims(text: &str) -> anyhow::Result<Map<String, Value>> {
+    let text = match text.strip_prefix('@') {
+        Some(file) => std::fs::read_to_string(file).with_context(|| format!("reading {file}"))?,
+        None => text.to_owned(),
+    };
+    let object = serde_json::from_str(&text);
+    object.context(
+        r#"--claims is no JSON object; write it as in '{"iss": "https://issuer.example", "sub": "alice"}'"#,
+    )
+}
