@@ -6,6 +6,7 @@
 //!                  └─► Certificates ────────┤               ▼
 //!                  └─► Keys ─► watch::follow_keys ─► told, a Change like others
 //!   CertificatesDue ──────▲                 └── seen ── Proxy ─► "acknowledged"
+//!                                                          └─► Progress ─ ProgressDue ─► a Change like others
 //! ```
 
 use std::{
@@ -29,6 +30,7 @@ use crate::{
     certificates::Certificates,
     journal,
     keys::Keys,
+    progress::Progress,
 };
 
 /// Everything that can happen.
@@ -40,6 +42,8 @@ pub enum Event {
     Keys(Told),
     /// A proxy did something.
     Proxy(Observation),
+    /// What proxies did is to be told to the mesh.
+    ProgressDue,
     /// It is time to see whether a certificate has to be renewed.
     CertificatesDue,
 }
@@ -60,6 +64,7 @@ pub struct EventLoop {
     certificates: Certificates,
     keys: Keys,
     acknowledgements: Acknowledgements,
+    progress: Progress,
     gathering: Gathering,
     /// The last commit's.
     revision: Revision,
@@ -103,6 +108,7 @@ impl EventLoop {
             certificates,
             keys,
             acknowledgements: Acknowledgements::default(),
+            progress: Progress::default(),
             gathering,
             revision: Revision::default(),
         }
@@ -113,11 +119,13 @@ impl EventLoop {
         let mut renewals = interval(inbox.renewal_period);
         renewals.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            let due = self.progress_due();
             let (event, instant) = tokio::select! {
                 () = stop.cancelled() => return,
                 Some(update) = inbox.updates.recv() => (Event::Source(update), Instant::now()),
                 Some(told) = inbox.keys.recv() => (Event::Keys(told), Instant::now()),
                 Some((observation, instant)) = inbox.observations.recv() => (Event::Proxy(observation), instant),
+                () = passed(due) => (Event::ProgressDue, Instant::now()),
                 _ = renewals.tick() => (Event::CertificatesDue, Instant::now()),
             };
             self.step(event, Moment { time: SystemTime::now(), instant });
@@ -133,6 +141,7 @@ impl EventLoop {
             },
             Event::Source(Update::Ready) => {
                 if let Gathering::Until { seen, ready } = mem::replace(&mut self.gathering, Gathering::Done) {
+                    self.progress.start(now.instant);
                     self.commit(seen, now);
                     let unwanted = self.keys.forget_unwanted();
                     if !unwanted.is_empty() {
@@ -152,8 +161,24 @@ impl EventLoop {
                 for acknowledged in self.acknowledgements.observe(&observation, now.instant) {
                     journal::acknowledged(&acknowledged);
                 }
+                self.progress.observe(&observation, now.instant);
+            }
+            Event::ProgressDue => {
+                let seen = self.progress.take(now.instant);
+                if !seen.is_empty() {
+                    self.commit(seen, now);
+                }
             }
             Event::CertificatesDue => self.renew(now),
+        }
+    }
+
+    /// When the mesh is to be told of what proxies did. It knows of none of them before it knows what
+    /// exists.
+    fn progress_due(&self) -> Option<Instant> {
+        match self.gathering {
+            Gathering::Until { .. } => None,
+            Gathering::Done => self.progress.due(),
         }
     }
 
@@ -173,7 +198,7 @@ impl EventLoop {
                 // Its proxies keep what they have until they are stopped. Taking it from them would
                 // cut connections, and nobody sends them new ones.
                 resources.remove(&gateway);
-                self.remove(&gateway);
+                self.remove(&gateway, now);
             }
         }
         for (gateway, delta) in resources {
@@ -190,17 +215,26 @@ impl EventLoop {
     fn publish(&mut self, gateway: &Audience, delta: &Delta, now: Moment) {
         let (group, revision) = (group(gateway), self.revision);
         let snapshot = self.cache.publish(&group, delta);
+        self.progress.publish(&group, delta, snapshot, now.instant);
         if self.acknowledgements.publish(&group, Publish { revision, snapshot, seen: now.instant }) {
             journal::published(revision, gateway, delta);
         }
     }
 
-    fn remove(&mut self, gateway: &Audience) {
+    fn remove(&mut self, gateway: &Audience, now: Moment) {
         let group = group(gateway);
         self.certificates.forget(gateway);
         self.cache.remove(&group);
         self.acknowledgements.forget(&group);
+        self.progress.forget(&group, now.instant);
         journal::removed(self.revision, gateway);
+    }
+}
+
+async fn passed(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due.into()).await,
+        None => std::future::pending().await,
     }
 }
 

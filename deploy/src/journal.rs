@@ -1,6 +1,6 @@
 //! What the log says: what was published, what proxies made of it, and what is said of the objects.
 
-use proto::{Delta, ObjectRef};
+use proto::{Delta, Kind, ObjectRef};
 use tracing::{debug, field::display, info, warn};
 use translate::{
     Audience, Revision,
@@ -77,7 +77,8 @@ pub(crate) fn observed(observation: &Observation) {
     }
 }
 
-/// One line for what moved in an object's status: a warning for each thing that is wrong with it.
+/// One line for what moved in an object's status: a warning for each thing that is wrong with it. That
+/// proxies are about to have it is told when they have.
 pub(crate) fn status(object: &ObjectRef, status: Option<&Status>) {
     let Some(status) = status else {
         info!(%object, "nothing more to say");
@@ -92,8 +93,26 @@ pub(crate) fn status(object: &ObjectRef, status: Option<&Status>) {
         }
     }
     if is_well {
-        info!(%object, generation = status.observed_generation, "accepted");
+        let generation = status.observed_generation;
+        match conditions(status).map(|(_, condition)| condition).find(|it| it.kind == "Programmed") {
+            // Of a Gateway it is told at once: everything else behind it waits for the same proxies.
+            Some(programmed) if is_pending(programmed) && object.kind == Kind::Gateway => {
+                info!(%object, generation, programmed = programmed.message, "accepted");
+            }
+            Some(programmed) if is_pending(programmed) => {
+                debug!(%object, generation, "accepted: {}", programmed.message);
+            }
+            Some(Condition { truth: Truth::True, message, .. }) => {
+                info!(%object, generation, programmed = message, "accepted");
+            }
+            Some(_) | None => info!(%object, generation, "accepted"),
+        }
     }
+}
+
+/// Whether proxies have just not answered yet.
+fn is_pending(condition: &Condition) -> bool {
+    (condition.kind, condition.truth, condition.reason) == ("Programmed", Truth::False, "Pending")
 }
 
 /// Every condition, and which part of the object it is about; empty for the object itself.
@@ -114,7 +133,7 @@ fn is_problem(condition: &Condition) -> bool {
     }
     match condition.kind {
         "Conflicted" | "OverlappingTLSConfig" | "PartiallyInvalid" => condition.truth == Truth::True,
-        _ => condition.truth == Truth::False,
+        _ => condition.truth == Truth::False && !is_pending(condition),
     }
 }
 

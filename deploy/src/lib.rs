@@ -11,8 +11,10 @@ pub mod objects;
 pub mod proxy;
 pub mod serve;
 pub mod state;
+pub mod status;
 pub mod waypoint;
 
 mod acknowledgements;
 mod journal;
+mod progress;
 mod telemetry;

@@ -5,7 +5,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-pub use gateway_api::apis::experimental::{gateways, grpcroutes, httproutes, referencegrants, tcproutes};
+pub use gateway_api::apis::experimental::{
+    gatewayclasses, gateways, grpcroutes, httproutes, referencegrants, tcproutes,
+};
+pub use gatewayclasses::GatewayClass;
 pub use gateways::Gateway;
 pub use grpcroutes::GrpcRoute;
 pub use httproutes::{

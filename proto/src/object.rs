@@ -87,6 +87,7 @@ kinds! {
     EndpointSlice(kubernetes::EndpointSlice) = "discovery.k8s.io" ["v1"] "endpointslices" true,
     Pod(kubernetes::Pod) = "" ["v1"] "pods" true,
     ConfigMap(mesh_api::ConfigMap) = "" ["v1"] "configmaps" true,
+    GatewayClass(gateway::GatewayClass) = "gateway.networking.k8s.io" ["v1", "v1beta1"] "gatewayclasses" false,
     Gateway(gateway::Gateway) = "gateway.networking.k8s.io" ["v1", "v1beta1"] "gateways" true,
     HTTPRoute(gateway::HttpRoute) = "gateway.networking.k8s.io" ["v1", "v1beta1"] "httproutes" true,
     GRPCRoute(gateway::GrpcRoute) = "gateway.networking.k8s.io" ["v1"] "grpcroutes" true,

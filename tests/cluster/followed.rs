@@ -130,7 +130,7 @@ impl Followed {
                     assert!(self.objects.remove(&object).is_some(), "{object} was removed and not there");
                     self.history.push((object, Moved::Removed));
                 }
-                Change::Keys(..) | Change::Hindered(..) => panic!("no word of a cluster"),
+                Change::Keys(..) | Change::Hindered(..) | Change::Seen(_) => panic!("no word of a cluster"),
             }
         }
     }

@@ -118,7 +118,8 @@ fn status(kind: Kind, round: u32) -> Option<Value> {
             "type": "istio.io/WaypointBound", "status": "True", "reason": "Bound",
             "message": round.to_string(), "lastTransitionTime": "2026-01-02T03:04:05Z",
         }]})),
-        Kind::Gateway
+        Kind::GatewayClass
+        | Kind::Gateway
         | Kind::HTTPRoute
         | Kind::GRPCRoute
         | Kind::TCPRoute

@@ -18,6 +18,7 @@ pub(crate) fn manifest(kind: Kind, namespace: &str, name: &str, label: &str) -> 
             "status": {"phase": "Running", "podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.1"}]},
         }),
         Kind::ConfigMap => json!({"data": {"mesh": format!("trustDomainAliases: [{label}.example]")}}),
+        Kind::GatewayClass => json!({"spec": {"controllerName": "example.com/controller"}}),
         Kind::Gateway => json!({"spec": {
             "gatewayClassName": "istio-waypoint",
             "listeners": [{"name": "mesh", "port": 15008, "protocol": "HBONE"}],

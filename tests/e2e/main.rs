@@ -2,6 +2,7 @@
 //!
 //! Every lab also asserts at its end that no Envoy rejected a resource.
 
+mod acknowledged;
 mod addresses;
 mod admission;
 mod advisories;

@@ -15,6 +15,8 @@ use std::path::Path;
 use tests::case::{self, Case};
 use translate::{Bind, Mesh, Settings};
 
+use crate::mesh_state::State;
+
 fn root() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/snapshots"))
 }
@@ -47,10 +49,13 @@ fn every_case_moves_what_its_snapshot_says() {
 /// The claim, then for each step what moved and nothing else.
 fn story(case: &Case) -> String {
     let mut mesh = Mesh::new(settings());
-    mesh.commit(case.defaults.iter().map(|edit| edit.change.clone()));
+    let mut state = State::default();
+    state.apply(&mesh.commit(case.defaults.iter().map(|edit| edit.change.clone())));
     let mut told = format!("{}\n", case.claim);
     for step in &case.steps {
-        let commit = mesh.commit(step.changes());
+        let answers = step.answers.iter().flat_map(|answers| answers.changes(state.published()).unwrap());
+        let commit = mesh.commit(step.changes().chain(answers));
+        state.apply(&commit);
         let moved = render::commit(&commit, case.name == "infrastructure", case.folder == "mesh");
         told.extend(["\n== ", &step.name, "\n", &moved]);
     }

@@ -57,6 +57,12 @@ impl State {
         }
     }
 
+    /// Every resource that is out there, with its version.
+    pub(crate) fn published(&self) -> impl Iterator<Item = (&Audience, TypeUrl, &Name, Version)> {
+        let resources = self.resources.iter();
+        resources.map(|((waypoint, type_url, name), (version, _))| (waypoint, *type_url, name, *version))
+    }
+
     /// Versions alone: bodies of equal messages may differ, for protobuf maps have no order.
     pub(crate) fn versions(&self) -> BTreeMap<&ResourceKey, Version> {
         self.resources.iter().map(|(key, (version, _))| (key, *version)).collect()

@@ -5,9 +5,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use proto::{Object, ObjectRef, TypeUrl, envoy, render_any};
+use proto::{Object, ObjectRef, TypeUrl, Version, envoy, render_any};
 use tests::case;
-use translate::{Audience, Change, Fetched, Hindrances, KeySource, Mesh};
+use translate::{
+    Audience, Change, Fetched, Hindrances, KeySource, Mesh, Proxies, Seen, Taken,
+    status::{Status, Truth},
+};
 
 use crate::{
     mesh_state::{ResourceKey, State},
@@ -32,6 +35,8 @@ struct World {
     objects: BTreeMap<ObjectRef, Object>,
     keys: BTreeMap<KeySource, Fetched>,
     hindrances: BTreeMap<Audience, Hindrances>,
+    proxies: BTreeMap<Audience, Proxies>,
+    taken: BTreeMap<ResourceKey, Taken>,
 }
 
 impl World {
@@ -50,6 +55,19 @@ impl World {
             Change::Keys(source, Some(fetched)) => drop(self.keys.insert(source, fetched)),
             Change::Keys(source, None) => drop(self.keys.remove(&source)),
             Change::Hindered(gateway, hindrances) => drop(self.hindrances.insert(gateway, hindrances)),
+            Change::Seen(Seen::Proxies(waypoint, Some(proxies))) => {
+                self.proxies.insert(waypoint, proxies);
+            }
+            Change::Seen(Seen::Proxies(waypoint, None)) => {
+                self.proxies.remove(&waypoint);
+            }
+            Change::Seen(Seen::Taken(waypoint, type_url, name, taken)) => {
+                let key = (waypoint, type_url, name);
+                match taken {
+                    Some(taken) => drop(self.taken.insert(key, taken)),
+                    None => drop(self.taken.remove(&key)),
+                }
+            }
         }
     }
 
@@ -57,7 +75,13 @@ impl World {
         let keys = self.keys.iter().map(|(source, keys)| Change::Keys(source.clone(), Some(keys.clone())));
         let hindered =
             self.hindrances.iter().map(|(gateway, why)| Change::Hindered(gateway.clone(), why.clone()));
-        self.objects.values().cloned().map(Change::Set).chain(keys).chain(hindered).collect()
+        let proxies = self.proxies.iter();
+        let proxies = proxies.map(|(waypoint, proxies)| Seen::Proxies(waypoint.clone(), Some(*proxies)));
+        let taken = self.taken.iter().map(|((waypoint, type_url, name), taken)| {
+            Seen::Taken(waypoint.clone(), *type_url, name.clone(), Some(taken.clone()))
+        });
+        let seen = proxies.chain(taken).map(Change::Seen);
+        self.objects.values().cloned().map(Change::Set).chain(keys).chain(hindered).chain(seen).collect()
     }
 }
 
@@ -86,7 +110,7 @@ fn fresh(world: &World) -> State {
 #[test]
 fn incremental_equals_from_scratch() {
     let corpus = corpus();
-    let mut moves = 0;
+    let (mut moves, mut programmed) = (0, 0);
     for seed in 1..=100_u64 {
         let mut walk = Walk(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
         let mut mesh = Mesh::new(settings());
@@ -108,9 +132,56 @@ fn incremental_equals_from_scratch() {
             assert_eq!(state.statuses, fresh.statuses, "seed {seed}, step {step}");
             assert_eq!(state.waypoints, fresh.waypoints, "seed {seed}, step {step}");
             consistent(&state);
+
+            // What proxies do comes when nothing else does, as it mostly will.
+            let seen = seen(&mut walk, &state);
+            for change in &seen {
+                world.apply(change.clone());
+            }
+            let commit = mesh.commit(seen);
+            assert_eq!((commit.resources.len(), mesh.computed()), (0, 0), "seed {seed}, step {step}");
+            state.apply(&commit);
+            programmed += commit.statuses.values().flatten().filter(|status| is_programmed(status)).count();
         }
     }
+    assert!(programmed > 1_000, "only {programmed} objects were programmed: no proxy takes anything");
     assert!(moves > 10_000, "only {moves} resources moved: the walk does not walk");
+}
+
+/// What proxies did to some of what is out there: mostly they have it.
+fn seen(walk: &mut Walk, state: &State) -> Vec<Change> {
+    let waypoints: BTreeSet<&Audience> = state.resources.keys().map(|(waypoint, ..)| waypoint).collect();
+    let mut seen = Vec::new();
+    for waypoint in waypoints {
+        if walk.below(4) != 0 {
+            continue;
+        }
+        let number = |walk: &mut Walk| u32::try_from(walk.below(3)).unwrap();
+        if walk.below(2) == 0 {
+            let proxies = Proxies { ready: number(walk), starting: number(walk) };
+            seen.push(Seen::Proxies(waypoint.clone(), (walk.below(8) != 0).then_some(proxies)));
+        }
+        let untold = walk.below(4);
+        for ((_, type_url, name), (version, _)) in
+            state.resources.iter().filter(|(key, _)| key.0 == *waypoint)
+        {
+            let told = matches!(type_url, TypeUrl::Route | TypeUrl::Listener) && walk.below(4) >= untold;
+            let (waiting, rejected) = if walk.below(8) == 0 { (number(walk), number(walk)) } else { (0, 0) };
+            if !told && rejected == 0 {
+                continue;
+            }
+            let version = if walk.below(8) == 0 { Version(1) } else { *version };
+            let taken = Taken { version, waiting, rejected, words: Some("it is bad".into()) };
+            let taken = (walk.below(8) != 0).then_some(taken);
+            seen.push(Seen::Taken(waypoint.clone(), *type_url, name.clone(), taken));
+        }
+    }
+    seen.into_iter().map(Change::Seen).collect()
+}
+
+fn is_programmed(status: &Status) -> bool {
+    let conditions = status.conditions.iter().chain(status.parents.iter().flat_map(|it| &it.conditions));
+    conditions.into_iter().any(|it| (it.kind, it.truth) == ("Programmed", Truth::True))
 }
 
 fn change(walk: &mut Walk, corpus: &[Change], only_set: bool) -> Change {
@@ -121,7 +192,7 @@ fn change(walk: &mut Walk, corpus: &[Change], only_set: bool) -> Change {
     match change {
         Change::Set(object) => Change::Remove(object.reference()),
         Change::Keys(source, _) => Change::Keys(source, None),
-        remove @ Change::Remove(_) => remove,
+        other @ (Change::Remove(_) | Change::Seen(_)) => other,
         Change::Hindered(gateway, _) => Change::Hindered(gateway, Hindrances::default()),
     }
 }

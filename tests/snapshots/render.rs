@@ -6,7 +6,7 @@ use proto::{Place, Resource, TypeUrl, render_any};
 use serde_json::Value;
 use translate::{
     Commit,
-    status::{Condition, Status},
+    status::{Condition, Status, Truth},
 };
 
 /// Resources by waypoint, then statuses. What every waypoint has is shown `whole` in one case only.
@@ -106,9 +106,19 @@ fn status(out: &mut String, object: &str, said: &Status) {
             condition(out, one, "    ");
         }
     }
+    if !said.features.is_empty() {
+        let _ = writeln!(out, "  features {}", said.features.join(","));
+    }
+    for address in &said.addresses {
+        let _ = writeln!(out, "  address {} {}", address.kind, address.value);
+    }
 }
 
+/// That nobody has looked at proxies is so in most cases, and no claim of theirs.
 fn condition(out: &mut String, one: &Condition, indent: &str) {
     let Condition { kind, truth, reason, message } = one;
+    if (*kind, *truth) == ("Programmed", Truth::Unknown) {
+        return;
+    }
     let _ = writeln!(out, "{indent}{kind}={} {reason}: {message}", truth.as_str());
 }

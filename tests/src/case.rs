@@ -9,6 +9,8 @@
 //! kind: AuthorizationPolicy ...      (only who it is)
 //! ```
 //!
+//! A step may also say what proxies have of what was published before it: [`crate::answers`].
+//!
 //! `_defaults.yaml` beside it is there before the first step and is not shown. The snapshots show what a
 //! case becomes; the corpus of the end-to-end tests shows that Envoy takes it.
 
@@ -21,6 +23,8 @@ use anyhow::{Context, Result, anyhow};
 use proto::{Object, ObjectRef};
 use serde_json::Value;
 use translate::{Audience, Change, Fetched, Hindrances, KeySet, KeySource, Origin};
+
+use crate::answers::Answers;
 
 /// A case.
 #[derive(Clone, Debug)]
@@ -44,6 +48,8 @@ pub struct Step {
     pub name: String,
     /// The edits.
     pub edits: Vec<Edit>,
+    /// What proxies have by then of what was there before.
+    pub answers: Vec<Answers>,
 }
 
 /// One object that is set or removed.
@@ -119,7 +125,7 @@ fn read(folder: &str, file: &Path, defaults: &Path) -> Result<Case> {
 
 fn steps(text: &str) -> Result<Vec<Step>> {
     let mut steps = Vec::new();
-    let mut step = Step { name: "first".to_owned(), edits: Vec::new() };
+    let mut step = Step { name: "first".to_owned(), edits: Vec::new(), answers: Vec::new() };
     let mut document = String::new();
     let mut remove = false;
     for line in text.lines().chain(["---"]) {
@@ -129,19 +135,23 @@ fn steps(text: &str) -> Result<Vec<Step>> {
             continue;
         };
         if document.lines().any(|line| !line.trim().is_empty() && !line.starts_with('#')) {
-            step.edits.push(edit(&document, remove).with_context(|| document.clone())?);
+            let manifest: Value = serde_saphyr::from_str(&document).map_err(|error| anyhow!("{error}"))?;
+            match Answers::read(&manifest) {
+                Some(answers) => step.answers.push(answers.with_context(|| document.clone())?),
+                None => step.edits.push(edit(manifest, remove).with_context(|| document.clone())?),
+            }
         }
         document.clear();
         let mark = mark.trim().trim_start_matches('#').trim();
         remove = mark == "remove" || mark.starts_with("step, remove: ");
         let name = mark.strip_prefix("step: ").or_else(|| mark.strip_prefix("step, remove: "));
         if let Some(name) = name {
-            let next = Step { name: name.to_owned(), edits: Vec::new() };
+            let next = Step { name: name.to_owned(), edits: Vec::new(), answers: Vec::new() };
             steps.push(std::mem::replace(&mut step, next));
         }
     }
     steps.push(step);
-    steps.retain(|step| !step.edits.is_empty());
+    steps.retain(|step| !step.edits.is_empty() || !step.answers.is_empty());
     Ok(steps)
 }
 
@@ -156,8 +166,7 @@ fn hindered(manifest: &Value, remove: bool) -> Result<Change> {
     Ok(Change::Hindered(gateway, Hindrances(texts.collect())))
 }
 
-fn edit(document: &str, remove: bool) -> Result<Edit> {
-    let manifest: Value = serde_saphyr::from_str(document).map_err(|error| anyhow!("{error}"))?;
+fn edit(manifest: Value, remove: bool) -> Result<Edit> {
     let change = if let Some(source) = key_source(&manifest) {
         Change::Keys(source, if remove { None } else { Some(fetched(&manifest)?) })
     } else if manifest["kind"] == "Hindrances" {

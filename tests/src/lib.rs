@@ -10,6 +10,7 @@
 //! addresses of its own, so that labs run side by side. The demo and the end-to-end tests are two
 //! users of the same lab. Everything a lab starts ends with it, even when the process is killed.
 
+pub mod answers;
 pub mod authorization;
 pub mod backend;
 pub mod bench;

@@ -8,6 +8,7 @@ use crate::{
     installation::{Hindrances, Installing},
     mesh::ca_certificates::Anchors,
     policy::authentication::{Fetched, KeySource},
+    seen::Seen,
     status::Status,
 };
 
@@ -22,6 +23,8 @@ pub enum Change {
     Keys(KeySource, Option<Fetched>),
     /// What keeps the objects that run a waypoint from being what they should; nothing at all when they are.
     Hindered(Audience, Hindrances),
+    /// Something became known of the proxies of a waypoint.
+    Seen(Seen),
 }
 
 /// Whom a resource is for: the proxies of one waypoint, named by their Gateway.

@@ -10,6 +10,7 @@ use crate::{
     installation::{self, Hindrances, Parameters},
     mesh::{
         ca_certificates::Anchors,
+        class::{self, Class, Classes},
         endpoint::{self, Slice},
         grant::{self, Grant},
         mesh_config::{self, MeshConfig, Normalization, RootNamespace, Said, Trust},
@@ -17,7 +18,7 @@ use crate::{
         namespace::{self, Namespace},
         service::{self, Service},
         service_entry::{self, ServiceEntry},
-        waypoint::{self, Waypoint},
+        waypoint::{self, Candidate, Waypoint},
         workload::{self, Workload},
         workload_entry::{self, WorkloadEntry},
     },
@@ -27,6 +28,7 @@ use crate::{
         extension_provider::Provider,
     },
     route::{grpc, http, rule::Route, tcp, tls},
+    seen::{Proxies, Seen, Taken},
     settings::Settings,
 };
 
@@ -44,6 +46,9 @@ pub(crate) struct Inputs {
     pub(crate) workload_entries: Table<WorkloadEntry>,
     pub(crate) slices: Table<Slice>,
     pub(crate) workloads: Table<Workload>,
+    pub(crate) classes: Table<Class>,
+    gateways: Table<Candidate>,
+    /// The Gateways whose class is ours.
     pub(crate) waypoints: Table<Waypoint>,
     pub(crate) routes: Table<Route>,
     pub(crate) grants: Table<Grant>,
@@ -55,6 +60,9 @@ pub(crate) struct Inputs {
     pub(crate) parameters: Table<Parameters>,
     /// What keeps those objects from being what they should. Never found out here, always told.
     pub(crate) hindrances: Table<Hindrances>,
+    /// The proxies of each waypoint, where somebody has looked. For statuses only, as what follows is.
+    pub(crate) proxies: Table<Proxies>,
+    pub(crate) taken: Table<Taken>,
 }
 
 impl Inputs {
@@ -73,6 +81,8 @@ impl Inputs {
             workload_entries: Table::default(),
             slices: Table::default(),
             workloads: Table::default(),
+            classes: Table::default(),
+            gateways: Table::default(),
             waypoints: Table::default(),
             routes: Table::default(),
             grants: Table::default(),
@@ -81,6 +91,8 @@ impl Inputs {
             keys: Table::default(),
             parameters: Table::default(),
             hindrances: Table::default(),
+            proxies: Table::default(),
+            taken: Table::default(),
         };
         inputs.configure(None, settings, &mut Touched::default());
         inputs
@@ -142,18 +154,49 @@ impl Inputs {
                     self.hindrances.set(touched, key, row);
                     continue;
                 }
+                Change::Seen(seen) => {
+                    self.see(seen.clone(), touched);
+                    continue;
+                }
             };
             contested.extend(self.hosts(&reference, settings));
             match change {
                 Change::Set(object) => self.set(&object, settings, touched),
                 Change::Remove(reference) => self.remove(&reference, settings, touched),
-                Change::Keys(..) | Change::Hindered(..) => {}
+                Change::Keys(..) | Change::Hindered(..) | Change::Seen(_) => {}
             }
             contested.extend(self.hosts(&reference, settings));
         }
         for host in contested {
             let declared = self.declared(&host);
             self.services.set(touched, host, declared);
+        }
+        self.admit(settings.classes, touched);
+    }
+
+    /// Decides anew which Gateways are waypoints of ours, where they or their classes have changed.
+    fn admit(&mut self, classes: Classes, touched: &mut Touched) {
+        let reads = Reads::default();
+        let of_classes = self.classes.changed().iter();
+        let of_classes = of_classes.flat_map(|class| self.gateways.bucket(&reads, class));
+        let mut keys: BTreeSet<Key> = of_classes.map(|(key, _)| key.clone()).collect();
+        keys.extend(self.gateways.changed().iter().cloned());
+        for key in keys {
+            let gateway = self.gateways.get(&reads, &key);
+            let waypoint = gateway.and_then(|gateway| {
+                let class = self.classes.get(&reads, gateway.class());
+                gateway.admitted(class.map(|class| &**class), classes)
+            });
+            self.waypoints.set(touched, key, waypoint);
+        }
+    }
+
+    fn see(&mut self, seen: Seen, touched: &mut Touched) {
+        match seen {
+            Seen::Proxies(waypoint, proxies) => self.proxies.set(touched, waypoint.into(), proxies),
+            Seen::Taken(waypoint, type_url, name, taken) => {
+                self.taken.set(touched, (waypoint.into(), type_url, name), taken);
+            }
         }
     }
 
@@ -172,6 +215,7 @@ impl Inputs {
             | Kind::EndpointSlice
             | Kind::Pod
             | Kind::ConfigMap
+            | Kind::GatewayClass
             | Kind::Gateway
             | Kind::HTTPRoute
             | Kind::GRPCRoute
@@ -211,6 +255,8 @@ impl Inputs {
             workload_entries,
             slices,
             workloads,
+            classes,
+            gateways,
             waypoints,
             routes,
             grants,
@@ -219,6 +265,8 @@ impl Inputs {
             keys,
             parameters,
             hindrances,
+            proxies,
+            taken,
         } = self;
         mesh_config.begin();
         trust.begin();
@@ -232,6 +280,8 @@ impl Inputs {
         workload_entries.begin();
         slices.begin();
         workloads.begin();
+        classes.begin();
+        gateways.begin();
         waypoints.begin();
         routes.begin();
         grants.begin();
@@ -240,6 +290,8 @@ impl Inputs {
         keys.begin();
         parameters.begin();
         hindrances.begin();
+        proxies.begin();
+        taken.begin();
     }
 
     fn set(&mut self, object: &Object, settings: &Settings, touched: &mut Touched) {
@@ -271,7 +323,10 @@ impl Inputs {
                     self.parameters.set(touched, key, Some(row));
                 }
             }
-            Object::Gateway(object) => self.waypoints.set(touched, key, waypoint::lower(object)),
+            Object::GatewayClass(object) => {
+                self.classes.set(touched, reference.name, Some(class::lower(object)));
+            }
+            Object::Gateway(object) => self.gateways.set(touched, key, Some(waypoint::lower(object))),
             Object::HTTPRoute(object) => self.routes.set(touched, reference, Some(http::lower(object))),
             Object::GRPCRoute(object) => self.routes.set(touched, reference, Some(grpc::lower(object))),
             Object::TCPRoute(object) => self.routes.set(touched, reference, Some(tcp::lower(object))),
@@ -302,7 +357,8 @@ impl Inputs {
                     self.parameters.set(touched, key, None);
                 }
             }
-            Kind::Gateway => self.waypoints.set(touched, key, None),
+            Kind::GatewayClass => self.classes.set(touched, reference.name.clone(), None),
+            Kind::Gateway => self.gateways.set(touched, key, None),
             Kind::HTTPRoute | Kind::GRPCRoute | Kind::TCPRoute | Kind::TLSRoute => {
                 self.routes.set(touched, reference.clone(), None);
             }

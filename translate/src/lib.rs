@@ -27,6 +27,7 @@ mod policy;
 mod problem;
 mod resources;
 mod route;
+mod seen;
 mod settings;
 pub mod status;
 pub mod why;
@@ -36,16 +37,18 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 pub use change::{Audience, Change, Commit, Revision, WaypointPlan};
 pub use installation::{Hindrances, Installation, Installing, Item, Part, Patch};
 pub use mesh::ca_certificates::Anchors;
+pub use mesh::class::{CONTROLLER, Classes};
 pub use policy::authentication::{Fetched, KeySet, KeySource, Origin};
 pub use problem::{FieldPath, Lowered, Problem, Reason};
+pub use seen::{Proxies, Seen, Taken};
 pub use settings::{Bind, Pinned, Settings};
 
 use crate::{
     bindings::Bindings,
-    derive::{Derived, Reads, Touched},
+    derive::{Reads, Touched},
     inputs::Inputs,
     resources::Resources,
-    status::Status,
+    status::Statuses,
 };
 
 /// The mesh: every object we know and everything that follows from them.
@@ -54,7 +57,7 @@ pub struct Mesh {
     inputs: Inputs,
     bindings: Bindings,
     resources: Resources,
-    statuses: Derived<Status>,
+    statuses: Statuses,
     revision: Revision,
 }
 
@@ -66,7 +69,7 @@ impl Mesh {
             settings,
             bindings: Bindings::default(),
             resources: Resources::default(),
-            statuses: Derived::default(),
+            statuses: Statuses::default(),
             revision: Revision::default(),
         }
     }
@@ -84,13 +87,13 @@ impl Mesh {
         bindings.update(&mut touched, inputs, settings); // bind
         let bindings = &*bindings;
         resources.update(&mut touched, inputs, bindings, settings); // emit
-        status::update(statuses, &mut touched, inputs, bindings, settings);
+        statuses.update(&mut touched, inputs, bindings, resources, settings); // tell
 
         revision.0 += 1;
         Commit {
             revision: *revision,
             resources: resources.moved(settings),
-            statuses: moved_statuses(statuses),
+            statuses: statuses.moved(),
             waypoints: moved_waypoints(inputs, bindings),
             keys: moved_keys(bindings),
         }
@@ -100,13 +103,6 @@ impl Mesh {
     pub fn computed(&self) -> usize {
         self.resources.computed()
     }
-}
-
-fn moved_statuses(statuses: &Derived<Status>) -> BTreeMap<proto::ObjectRef, Option<Status>> {
-    let changed = statuses.changed().iter();
-    changed
-        .map(|object| (object.clone(), statuses.untracked().get(object).map(|status| (**status).clone())))
-        .collect()
 }
 
 /// Which keys are to be fetched, where that changed.

@@ -36,10 +36,10 @@ use crate::{
 
 #[derive(Default)]
 pub(crate) struct Resources {
-    infrastructure: Derived<Infrastructure>,
-    inner_listeners: Derived<InnerListeners>,
+    pub(crate) infrastructure: Derived<Infrastructure>,
+    pub(crate) inner_listeners: Derived<InnerListeners>,
     trusted: Derived<Trusted>,
-    configs: Derived<PortConfig>,
+    pub(crate) configs: Derived<PortConfig>,
     clusters: Derived<ServiceCluster>,
     endpoints_of: Derived<EndpointsOf>,
     assignments: Derived<Assignment>,

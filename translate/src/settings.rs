@@ -4,7 +4,7 @@
 
 use proto::{Kind, Name, Object, ObjectRef};
 
-use crate::mesh::mesh_config;
+use crate::mesh::{class::Classes, mesh_config};
 
 /// Where the proxies of a waypoint listen for tunnels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +39,8 @@ pub struct Settings {
     pub revision: Option<Name>,
     /// What of it the mesh configuration must not change.
     pub pinned: Pinned,
+    /// Which classes of waypoints are ours.
+    pub classes: Classes,
     /// Where proxies listen.
     pub bind: Bind,
 }
@@ -51,6 +53,7 @@ impl Default for Settings {
             root_namespace: "istio-system".into(),
             revision: None,
             pinned: Pinned::default(),
+            classes: Classes::default(),
             bind: Bind::Everywhere,
         }
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use proto::{
     Kind, Object,
+    gateway::GatewayClass,
     kubernetes::{
         Container, ContainerPort, EndpointSlice, ObjectMeta, Pod, PodCondition, PodSpec, PodStatus,
     },
@@ -46,6 +47,7 @@ pub fn trim(object: Object) -> Object {
         Object::Pod(pod) => Object::Pod(Arc::new(trim_pod(Arc::unwrap_or_clone(pod)))),
         // The statuses of the kinds below are written by us. Keeping them would make each write of
         // ours a change that we then react to.
+        Object::GatewayClass(class) => Object::GatewayClass(trim_class(class)),
         Object::Gateway(gateway) => {
             let mut gateway = Arc::unwrap_or_clone(gateway);
             trim_metadata(&mut gateway.metadata);
@@ -110,6 +112,7 @@ pub(crate) const fn keeps_status(kind: Kind) -> bool {
         | Kind::Service
         | Kind::EndpointSlice
         | Kind::ConfigMap
+        | Kind::GatewayClass
         | Kind::Gateway
         | Kind::HTTPRoute
         | Kind::GRPCRoute
@@ -172,6 +175,13 @@ fn trim_targets(slice: &mut EndpointSlice) {
     for target in slice.endpoints.iter_mut().filter_map(|endpoint| endpoint.target_ref.as_mut()) {
         target.resource_version = None;
     }
+}
+
+fn trim_class(class: Arc<GatewayClass>) -> Arc<GatewayClass> {
+    let mut class = Arc::unwrap_or_clone(class);
+    trim_metadata(&mut class.metadata);
+    class.status = None;
+    Arc::new(class)
 }
 
 /// Of a pod we read who it is, what owns it, where it runs, on which ports it listens and whether it

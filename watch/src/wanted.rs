@@ -43,6 +43,7 @@ impl Wanted {
             | Kind::Service
             | Kind::EndpointSlice
             | Kind::Pod
+            | Kind::GatewayClass
             | Kind::Gateway
             | Kind::HTTPRoute
             | Kind::GRPCRoute

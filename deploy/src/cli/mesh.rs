@@ -1,7 +1,7 @@
 //! The settings of a mesh on the command line.
 
 use clap::{Args, ValueEnum};
-use translate::{Bind, Pinned, Settings};
+use translate::{Bind, Classes, Pinned, Settings};
 
 /// What holds for the whole mesh.
 #[derive(Clone, Debug, Args)]
@@ -18,6 +18,9 @@ pub(super) struct MeshArguments {
     /// The revision of the mesh configuration: the ConfigMap istio-REVISION instead of istio
     #[arg(long, value_name = "REVISION")]
     revision: Option<String>,
+    /// Which waypoints are ours: instead of istiod's, or beside them
+    #[arg(long, value_enum, default_value = "replace")]
+    mode: ModeArgument,
     /// Where the proxies of a waypoint listen [default: everywhere in a cluster, gateway-address with a directory]
     #[arg(long, value_enum)]
     bind: Option<BindArgument>,
@@ -31,10 +34,18 @@ enum BindArgument {
     Everywhere,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum ModeArgument {
+    /// Those of the class istio-waypoint too: istiod runs no waypoints
+    Replace,
+    /// Only those whose class names our controller, and portolan-waypoint: istiod runs its own
+    Beside,
+}
+
 impl MeshArguments {
     /// The settings that were asked for; proxies listen as in `otherwise` if nobody says.
     pub(super) fn settings(&self, otherwise: Bind) -> Settings {
-        let Self { trust_domain, cluster_domain, root_namespace, revision, bind } = self;
+        let Self { trust_domain, cluster_domain, root_namespace, revision, mode, bind } = self;
         let default = Settings::default();
         Settings {
             pinned: Pinned { trust_domain: trust_domain.is_some(), root_namespace: root_namespace.is_some() },
@@ -42,6 +53,10 @@ impl MeshArguments {
             cluster_domain: cluster_domain.as_str().into(),
             root_namespace: root_namespace.as_deref().map_or(default.root_namespace, Into::into),
             revision: revision.as_deref().map(Into::into),
+            classes: match mode {
+                ModeArgument::Replace => Classes::Replace,
+                ModeArgument::Beside => Classes::Beside,
+            },
             bind: match bind {
                 Some(BindArgument::GatewayAddress) => Bind::GatewayAddress,
                 Some(BindArgument::Everywhere) => Bind::Everywhere,

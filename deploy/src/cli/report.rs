@@ -67,7 +67,7 @@ fn waypoint(gateway: &Audience, delta: &Delta, place: &Place) -> Result<Waypoint
 
 fn names(gateways: &BTreeSet<&Audience>) -> String {
     if gateways.is_empty() {
-        return "there is none at all: a waypoint is a Gateway of gatewayClassName istio-waypoint".to_owned();
+        return "there is none at all: a waypoint is a Gateway of gatewayClassName istio-waypoint or portolan-waypoint, or of a class whose controllerName is portolan.dev/waypoint-controller".to_owned();
     }
     let names: Vec<String> = gateways.iter().map(ToString::to_string).collect();
     format!("there are: {}", names.join(", "))

@@ -3,7 +3,7 @@
 use proto::ObjectRef;
 use serde::Serialize;
 use serde_json::Value;
-use translate::status::{Condition, ListenerStatus, ParentStatus, Status};
+use translate::status::{Address, Condition, ListenerStatus, ParentStatus, Status};
 
 /// What is said about one object.
 #[derive(Debug, Serialize)]
@@ -21,6 +21,17 @@ pub(super) struct ObjectStatus {
     parents: Vec<Parent>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     listeners: Vec<Listener>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    addresses: Vec<AddressView>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    supported_features: Vec<&'static str>,
+}
+
+#[derive(Debug, Serialize)]
+struct AddressView {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    value: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -56,7 +67,8 @@ struct SupportedKind {
 
 /// The status of `object`, to be printed.
 pub(super) fn view(object: &ObjectRef, status: &Status) -> ObjectStatus {
-    let Status { observed_generation, conditions, parents, listeners } = status;
+    let Status { observed_generation, conditions, parents, listeners, addresses, features } = status;
+    let address = |Address { kind, value }: &Address| AddressView { kind, value: value.clone() };
     let ObjectRef { kind, namespace, name } = object;
     ObjectStatus {
         kind: kind.name(),
@@ -66,6 +78,8 @@ pub(super) fn view(object: &ObjectRef, status: &Status) -> ObjectStatus {
         conditions: views(conditions),
         parents: parents.iter().map(parent).collect(),
         listeners: listeners.iter().map(listener).collect(),
+        addresses: addresses.iter().map(address).collect(),
+        supported_features: features.clone(),
     }
 }
 

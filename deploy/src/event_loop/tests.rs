@@ -214,3 +214,38 @@ fn keys_are_wished_for_and_a_restart_has_them_without_asking() {
     let told = [again.wished.try_recv().unwrap(), again.wished.try_recv().unwrap()];
     assert_eq!(told[1], watch::Wish::from([(source, None)]));
 }
+
+#[test]
+fn what_proxies_have_is_one_commit_and_publishes_nothing() {
+    let mut rig = Rig::started(vec![waypoint("one")]);
+    let before = rig.snapshot("default/one").unwrap().revision();
+    let stream = |number| {
+        Arc::new(StreamId { group: Group("default/one".into()), client: "default/one".into(), number })
+    };
+    for number in [1, 2] {
+        let seen = Observation::Connected { stream: stream(number), address: None };
+        rig.event_loop.step(Event::Proxy(seen), rig.start);
+        let (revision, quarantined) = (before, Vec::new());
+        let seen = Observation::UpToDate { stream: stream(number), revision, quarantined };
+        rig.event_loop.step(Event::Proxy(seen), rig.start);
+    }
+    assert_eq!(rig.event_loop.revision, Revision(1), "the wave is not over");
+    let due = rig.event_loop.progress_due().unwrap();
+    rig.event_loop.step(Event::ProgressDue, Moment { instant: due, ..rig.start });
+    assert_eq!(rig.event_loop.revision, Revision(2));
+    assert_eq!(rig.snapshot("default/one").unwrap().revision(), before);
+    let later = rig.event_loop.progress_due().unwrap();
+    assert!(later > due + Duration::from_secs(1), "there is nothing more to tell");
+}
+
+#[test]
+fn nothing_is_told_of_proxies_before_it_is_known_what_exists() {
+    let mut rig = Rig::new();
+    let stream =
+        Arc::new(StreamId { group: Group("default/one".into()), client: "default/one".into(), number: 1 });
+    rig.event_loop.step(Event::Proxy(Observation::Connected { stream, address: None }), rig.start);
+    assert_eq!(rig.event_loop.progress_due(), None);
+    rig.source(Update::Changes(vec![waypoint("one")]));
+    rig.source(Update::Ready);
+    assert!(rig.event_loop.progress_due().is_some());
+}

@@ -235,6 +235,7 @@ const fn specificity(kind: Kind) -> u8 {
         | Kind::EndpointSlice
         | Kind::Pod
         | Kind::ConfigMap
+        | Kind::GatewayClass
         | Kind::Gateway
         | Kind::ReferenceGrant
         | Kind::ServiceEntry

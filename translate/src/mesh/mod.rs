@@ -2,6 +2,7 @@
 
 pub(crate) mod block;
 pub(crate) mod ca_certificates;
+pub(crate) mod class;
 pub(crate) mod endpoint;
 pub(crate) mod expression;
 pub(crate) mod grant;

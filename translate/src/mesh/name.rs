@@ -7,6 +7,8 @@ use std::{
 
 use proto::{Kind, Name, ObjectRef, kubernetes::ObjectMeta};
 
+use crate::change::Audience;
+
 /// An object within its kind.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Key {
@@ -25,6 +27,13 @@ impl Key {
 
     pub(crate) fn reference(&self, kind: Kind) -> ObjectRef {
         ObjectRef { kind, namespace: self.namespace.clone(), name: self.name.clone() }
+    }
+}
+
+impl From<Audience> for Key {
+    /// The Gateway of the waypoint.
+    fn from(Audience { namespace, name }: Audience) -> Self {
+        Self { namespace, name }
     }
 }
 

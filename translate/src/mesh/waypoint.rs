@@ -1,4 +1,5 @@
-//! Gateway of a waypoint class: whom it serves, who may use it, and where it listens.
+//! Gateway, as the waypoint that it is if its class is ours: whom it serves, who may use it, and where it
+//! listens.
 
 use std::{collections::BTreeMap, net::IpAddr};
 
@@ -11,17 +12,21 @@ use proto::{
             GatewayListenersAllowedRoutesNamespacesFrom,
         },
     },
+    kubernetes::ObjectMeta,
 };
 
-use super::{labels, name::Key, selector::Selector};
+use super::{
+    class::{Class, Classes},
+    labels,
+    name::Key,
+    selector::Selector,
+};
 use crate::{
     derive::Row,
     installation::{self, Asks},
     problem::{FieldPath, Problem, Reason},
 };
 
-/// The classes whose Gateways are waypoints of ours.
-pub(crate) const CLASSES: [&str; 2] = [EVERY_WAYPOINT, "portolan-waypoint"];
 /// The class that, as the target of a policy, means the waypoints of every class.
 pub(crate) const EVERY_WAYPOINT: &str = "istio-waypoint";
 /// The only port on which ztunnel looks for a waypoint.
@@ -114,15 +119,55 @@ impl Row for Waypoint {
     }
 }
 
-/// `None` for a Gateway of a class that is not ours.
-pub(crate) fn lower(object: &Gateway) -> Option<Waypoint> {
-    let spec = &object.spec;
-    if !CLASSES.contains(&spec.gateway_class_name.as_str()) {
-        return None;
+/// Any Gateway, before its class was looked at.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Candidate {
+    waypoint: Waypoint,
+    /// Whether it says itself what it serves.
+    says: bool,
+}
+
+impl Row for Candidate {
+    const TABLE: &'static str = "gateway";
+    type Key = Key;
+    /// The name of its class.
+    type Bucket = Name;
+
+    fn buckets(_key: &Key, row: &Self) -> Vec<Name> {
+        vec![row.waypoint.class.clone()]
     }
+}
+
+impl Candidate {
+    pub(crate) fn class(&self) -> &Name {
+        &self.waypoint.class
+    }
+
+    /// `None` if its class is not ours.
+    pub(crate) fn admitted(&self, class: Option<&Class>, classes: Classes) -> Option<Waypoint> {
+        if !classes.admit(self.class(), class) {
+            return None;
+        }
+        let mut waypoint = self.waypoint.clone();
+        if let Some(class) = class.filter(|_| !self.says) {
+            waypoint.serves = class.serves.unwrap_or(waypoint.serves);
+            // They name the field of the class; that it is the class's is told by the class.
+            let of_class = |problem: &Problem| Problem {
+                message: format!("of the GatewayClass: {}", problem.message),
+                ..problem.clone()
+            };
+            waypoint.problems.extend(class.problems.iter().map(of_class));
+        }
+        Some(waypoint)
+    }
+}
+
+pub(crate) fn lower(object: &Gateway) -> Candidate {
+    let spec = &object.spec;
     let mut problems = Vec::new();
     let at = FieldPath::new("spec").field("listeners");
-    let serves = lower_serves(object, &mut problems);
+    let says = labels::label(&object.metadata, labels::WAYPOINT_FOR).is_some();
+    let serves = lower_serves(&object.metadata, &mut problems);
     let hbone = spec.listeners.iter().position(is_hbone);
     let allows = hbone.and_then(|index| {
         let namespaces = spec.listeners.get(index)?.allowed_routes.as_ref()?.namespaces.as_ref()?;
@@ -132,7 +177,7 @@ pub(crate) fn lower(object: &Gateway) -> Option<Waypoint> {
     let addresses = spec.addresses.iter().flatten();
     let mut ips =
         addresses.filter(|address| address.r#type.as_deref().is_none_or(|kind| kind == "IPAddress"));
-    Some(Waypoint {
+    let waypoint = Waypoint {
         generation: object.metadata.generation,
         class: spec.gateway_class_name.as_str().into(),
         serves,
@@ -141,15 +186,17 @@ pub(crate) fn lower(object: &Gateway) -> Option<Waypoint> {
         listeners: lower_listeners(&spec.listeners, &at),
         asks: installation::lower(object),
         problems,
-    })
+    };
+    Candidate { waypoint, says }
 }
 
 pub(crate) fn is_hbone(listener: &GatewayListeners) -> bool {
     listener.protocol == "HBONE" && listener.port == i32::from(HBONE_PORT)
 }
 
-fn lower_serves(object: &Gateway, problems: &mut Vec<Problem>) -> Serves {
-    match labels::label(&object.metadata, labels::WAYPOINT_FOR) {
+/// What the label says; services if it is not there.
+pub(crate) fn lower_serves(metadata: &ObjectMeta, problems: &mut Vec<Problem>) -> Serves {
+    match labels::label(metadata, labels::WAYPOINT_FOR) {
         None | Some("service") => Serves::Services,
         Some("workload") => Serves::Workloads,
         Some("all") => Serves::Both,

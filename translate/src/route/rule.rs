@@ -56,6 +56,7 @@ pub(crate) const fn takes_connections(kind: Kind) -> bool {
         | Kind::EndpointSlice
         | Kind::Pod
         | Kind::ConfigMap
+        | Kind::GatewayClass
         | Kind::Gateway
         | Kind::HTTPRoute
         | Kind::GRPCRoute

@@ -2,7 +2,11 @@
 
 use proto::Kind;
 
-use super::{Status, policy::accepted};
+use super::{
+    Status,
+    policy::{accepted, places},
+    programmed::Known,
+};
 use crate::{
     bind::waypoint_of::WaypointOf,
     derive::{Derived, Reads},
@@ -13,15 +17,18 @@ use crate::{
         target::Target,
     },
     problem::{FieldPath, Problem, Reason},
+    settings::Settings,
 };
 
 /// `None` for a policy without targets: no waypoint enforces that one.
 pub(super) fn of(
     reads: &Reads,
-    inputs: &Inputs,
+    known: Known<'_>,
     waypoint_of: &Derived<WaypointOf>,
+    settings: &Settings,
     key: &Key,
 ) -> Option<Status> {
+    let inputs = known.inputs;
     let policy = inputs.authentications.get(reads, key)?;
     if !policy.targeted {
         return None;
@@ -30,9 +37,11 @@ pub(super) fn of(
     problems.extend(without_keys(reads, inputs, policy));
     problems.extend(policy.targets.iter().filter_map(|target| on_tcp(reads, inputs, target)));
     let problems = problems.iter().map(ToString::to_string);
+    let accepted = accepted(reads, inputs, waypoint_of, settings, &policy.targets, problems);
+    let programmed = known.programmed(reads, &places(reads, inputs, waypoint_of, settings, &policy.targets));
     Some(Status {
         observed_generation: policy.generation,
-        conditions: vec![accepted(reads, inputs, waypoint_of, &policy.targets, problems)],
+        conditions: vec![accepted, programmed],
         ..Status::default()
     })
 }

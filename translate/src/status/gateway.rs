@@ -1,35 +1,75 @@
 //! What we say about a Gateway that is a waypoint of ours.
 
-use super::{Condition, ListenerStatus, Status, Truth};
+use std::{collections::BTreeSet, net::IpAddr};
+
+use proto::TypeUrl;
+
+use super::{
+    Address, Condition, ListenerStatus, Status, Truth,
+    outstanding::{Piece, Rejection},
+    programmed::{Known, NOT_LOOKED, condition},
+};
 use crate::{
     bind::applied_route::{AppliedRoute, Bucket},
     derive::{Derived, Reads},
-    inputs::Inputs,
+    envoy::infrastructure::NAMES,
     installation::{Hindrances, InstallationOf},
     mesh::{
-        name::Key,
+        name::{Key, ServiceKey},
         waypoint::{Waypoint, WaypointListener},
     },
     problem::Problem,
+    seen::{self, Proxies},
+    settings::Settings,
 };
 
 pub(super) fn of(
     reads: &Reads,
-    inputs: &Inputs,
+    known: Known<'_>,
     applied: &Derived<AppliedRoute>,
     installations: &Derived<InstallationOf>,
+    settings: &Settings,
     key: &Key,
 ) -> Option<Status> {
-    let waypoint = inputs.waypoints.get(reads, key)?;
+    let waypoint = known.inputs.waypoints.get(reads, key)?;
+    let proxies = known.inputs.proxies.get(reads, key).map(|proxies| **proxies);
+    let addresses = if proxies.is_some_and(|proxies| proxies.ready > 0) {
+        addresses(reads, known, settings, waypoint, key)
+    } else {
+        Vec::new()
+    };
+    let programmed = programmed(reads, known, proxies, key);
     let attached = applied.count(reads, &Bucket::Waypoint(key.clone()));
     let installation = installations.get(reads, key).map(|row| row.problems.as_slice()).unwrap_or_default();
-    let hindered = inputs.hindrances.get(reads, key).map(|row| hindered(row));
+    let hindered = known.inputs.hindrances.get(reads, key).map(|row| hindered(row));
+    // Whatever proxies there are, they do not run as this generation asks.
+    let of_gateway = hindered.unwrap_or_else(|| of_gateway(waypoint, programmed.clone(), &addresses));
     Some(Status {
         observed_generation: waypoint.generation,
-        conditions: vec![accepted(waypoint, installation), hindered.unwrap_or_else(programmed)],
-        parents: Vec::new(),
-        listeners: listeners(waypoint, u32::try_from(attached).unwrap_or(u32::MAX)),
+        listeners: listeners(waypoint, u32::try_from(attached).unwrap_or(u32::MAX), &programmed),
+        conditions: vec![accepted(waypoint, installation), of_gateway],
+        addresses,
+        ..Status::default()
     })
+}
+
+/// Where ztunnel finds it: where the Gateway says itself, for then somebody runs it there, else by the Service
+/// of its objects, by its name before its addresses as Istio has it.
+fn addresses(
+    reads: &Reads,
+    known: Known<'_>,
+    settings: &Settings,
+    waypoint: &Waypoint,
+    key: &Key,
+) -> Vec<Address> {
+    let of_ip = |ip: &IpAddr| Address { kind: "IPAddress", value: ip.to_string() };
+    if let Some(ip) = &waypoint.address {
+        return vec![of_ip(ip)];
+    }
+    let service = ServiceKey::kubernetes(&key.namespace, &waypoint.asks.name);
+    let Some(row) = known.inputs.services.get(reads, &service) else { return Vec::new() };
+    let name = Address { kind: "Hostname", value: service.host(&settings.cluster_domain) };
+    [name].into_iter().chain(row.vips.iter().map(of_ip)).collect()
 }
 
 /// `installation` is what is wrong with what was asked of the objects that run it.
@@ -67,27 +107,83 @@ fn hindered(hindrances: &Hindrances) -> Condition {
     }
 }
 
-/// Only proxies can say so, and none has been asked.
-fn programmed() -> Condition {
-    Condition {
-        kind: "Programmed",
-        truth: Truth::Unknown,
-        reason: "Pending",
-        message: "no proxy of this waypoint has acknowledged its configuration yet".to_owned(),
+/// What can be said of a listener that works.
+fn programmed(reads: &Reads, known: Known<'_>, proxies: Option<Proxies>, key: &Key) -> Condition {
+    let pending = |message| condition(Truth::False, "Pending", message);
+    let Some(Proxies { ready, starting }) = proxies else {
+        return condition(Truth::Unknown, "Pending", NOT_LOOKED.to_owned());
+    };
+    // Most is said of the objects that it was made from; here is where somebody looks first.
+    let all = known.inputs.taken.bucket(reads, &seen::Bucket::Rejected(key.clone()));
+    let mut rejected = BTreeSet::new();
+    let mut own = false;
+    for ((waypoint, type_url, name), taken) in all {
+        own |= is_own(*type_url, name);
+        let (name, words) = (name.clone(), taken.words.clone());
+        rejected.insert(Rejection { type_url: *type_url, name, count: taken.rejected, words }.at(waypoint));
+    }
+    let rejected = rejected.into_iter().collect::<Vec<_>>().join("; ");
+    if own {
+        return condition(Truth::False, "Invalid", rejected);
+    }
+    let said = |have: u32| {
+        let have = format!("{have} of {ready} waypoint proxies have it");
+        let starting = if starting == 0 { String::new() } else { format!(", {starting} more starting") };
+        let rejected = if rejected.is_empty() { String::new() } else { format!("; {rejected}") };
+        format!("{have}{starting}{rejected}")
+    };
+    if ready == 0 {
+        return pending(if starting == 0 {
+            format!(
+                "no proxy of this waypoint is connected; look at the pods with the label gateway.networking.k8s.io/gateway-name: {}",
+                key.name
+            )
+        } else {
+            format!("0 of {starting} waypoint proxies have it")
+        });
+    }
+    match known.outstanding.get(reads, &Piece::Listeners(key.clone())) {
+        None => condition(Truth::True, "Programmed", said(ready)),
+        Some(row) => pending(said(row.waiting.map_or(0, |waiting| ready.saturating_sub(waiting)))),
     }
 }
 
-fn listeners(waypoint: &Waypoint, attached_routes: u32) -> Vec<ListenerStatus> {
+/// Whether a resource is the waypoint's own, and not made from what is behind it.
+fn is_own(type_url: TypeUrl, name: &str) -> bool {
+    match type_url {
+        TypeUrl::Secret | TypeUrl::Extension | TypeUrl::Listener => true,
+        TypeUrl::Cluster => NAMES.contains(&(TypeUrl::Cluster, name)),
+        TypeUrl::Endpoint | TypeUrl::ScopedRoute | TypeUrl::Route => false,
+    }
+}
+
+/// The Gateway as a whole is programmed when one of its listeners works, and it can be found.
+fn of_gateway(waypoint: &Waypoint, programmed: Condition, addresses: &[Address]) -> Condition {
+    if waypoint.listeners.iter().all(|listener| listener.problem.is_some()) {
+        let problems = waypoint.listeners.iter().filter_map(|listener| listener.problem.as_ref());
+        return condition(Truth::False, "Invalid", super::list(problems));
+    }
+    if programmed.truth == Truth::True && addresses.is_empty() {
+        let message = format!(
+            "there is no Service {} by which its proxies are found; {}",
+            waypoint.asks.name, programmed.message
+        );
+        return condition(Truth::False, "AddressNotAssigned", message);
+    }
+    programmed
+}
+
+fn listeners(waypoint: &Waypoint, attached_routes: u32, programmed: &Condition) -> Vec<ListenerStatus> {
     let statuses = waypoint.listeners.iter().map(|listener| ListenerStatus {
         name: listener.name.clone(),
         attached_routes: if listener.problem.is_none() { attached_routes } else { 0 },
         supported_kinds: listener.kinds.clone(),
-        conditions: listener_conditions(listener),
+        conditions: listener_conditions(listener, programmed),
     });
     statuses.collect()
 }
 
-fn listener_conditions(listener: &WaypointListener) -> Vec<Condition> {
+fn listener_conditions(listener: &WaypointListener, programmed: &Condition) -> Vec<Condition> {
     let fine = || "no problems found".to_owned();
     let WaypointListener { name: _, problem, conflicted, kinds: _, unknown_kinds } = listener;
     let condition = |kind, truth, reason, message| Condition { kind, truth, reason, message };
@@ -99,7 +195,7 @@ fn listener_conditions(listener: &WaypointListener) -> Vec<Condition> {
         }
     };
     let programmed = match problem {
-        None => programmed(),
+        None => programmed.clone(),
         Some(problem) => condition("Programmed", Truth::False, "Invalid", problem.to_string()),
     };
     let resolved = if unknown_kinds.is_empty() {

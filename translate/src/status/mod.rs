@@ -1,14 +1,21 @@
 //! Conditions: what we say about an object, as values. Writing them somewhere is `deploy`'s task.
 
 mod authentication;
+mod class;
 mod enforced;
+mod fleet;
 mod gateway;
 mod mesh_config;
+mod outstanding;
 mod policy;
+mod programmed;
 mod route;
 mod service;
 
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use proto::{Kind, Name, ObjectRef};
 
@@ -17,7 +24,13 @@ use crate::{
     derive::{Derived, Reads, Row, Touched},
     inputs::Inputs,
     mesh::name::{Key, Origin},
+    resources::Resources,
     settings::Settings,
+    status::{
+        fleet::Fleet,
+        outstanding::{Outstanding, Piece},
+        programmed::Known,
+    },
 };
 
 /// Whether a condition holds.
@@ -77,6 +90,15 @@ pub struct ListenerStatus {
     pub conditions: Vec<Condition>,
 }
 
+/// Where a Gateway is reached.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Address {
+    /// `IPAddress` or `Hostname`.
+    pub kind: &'static str,
+    /// As in `10.0.0.1` or `waypoint.default.svc.cluster.local`.
+    pub value: String,
+}
+
 /// All that we say about one object.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Status {
@@ -88,6 +110,10 @@ pub struct Status {
     pub parents: Vec<ParentStatus>,
     /// For a Gateway: its listeners.
     pub listeners: Vec<ListenerStatus>,
+    /// For a Gateway: where it is reached, once there is a proxy to be reached.
+    pub addresses: Vec<Address>,
+    /// For a GatewayClass: the features that are supported, in the order of their names.
+    pub features: Vec<&'static str>,
 }
 
 impl Row for Status {
@@ -100,18 +126,73 @@ impl Row for Status {
     }
 }
 
-/// Says anew whatever the commit may have changed about an object.
-pub(crate) fn update(
-    statuses: &mut Derived<Status>,
-    touched: &mut Touched,
-    inputs: &Inputs,
-    bindings: &Bindings,
-    settings: &Settings,
-) {
-    let keys = |kind: Kind, changed: &std::collections::BTreeSet<Key>| {
+/// What is said, and what is known of proxies to say it.
+#[derive(Default)]
+pub(crate) struct Statuses {
+    fleets: Derived<Fleet>,
+    outstanding: Derived<Outstanding>,
+    said: Derived<Status>,
+}
+
+impl Statuses {
+    /// Says anew whatever the commit may have changed about an object.
+    pub(crate) fn update(
+        &mut self,
+        touched: &mut Touched,
+        inputs: &Inputs,
+        bindings: &Bindings,
+        resources: &Resources,
+        settings: &Settings,
+    ) {
+        let Self { fleets, outstanding, said } = self;
+        fleets.update(
+            touched,
+            inputs.proxies.changed().iter().chain(inputs.waypoints.changed()).cloned(),
+            |waypoint| inputs.waypoints.untracked().contains_key(waypoint),
+            |reads, waypoint| fleet::of(reads, inputs, waypoint),
+        );
+        let fleets = &*fleets;
+        let listeners = resources.infrastructure.changed().iter().cloned().map(Piece::Listeners);
+        let ports = resources.configs.changed().iter().cloned().map(Piece::Port);
+        outstanding.update(
+            touched,
+            listeners.chain(ports),
+            |piece| outstanding::exists(resources, piece),
+            |reads, piece| outstanding::of(reads, inputs, resources, fleets, settings, piece),
+        );
+        let known = Known { inputs, fleets, outstanding };
+        said.update(
+            touched,
+            changed(inputs, settings),
+            |object| exists(inputs, object),
+            |reads, object| derive(reads, known, bindings, settings, object),
+        );
+    }
+
+    /// What is said about `object`.
+    pub(crate) fn of(&self, object: &ObjectRef) -> Option<&Status> {
+        self.said.untracked().get(object).map(|status| &**status)
+    }
+
+    /// What the last update said anew; `None` where nothing is said any more.
+    pub(crate) fn moved(&self) -> BTreeMap<ObjectRef, Option<Status>> {
+        let changed = self.said.changed().iter();
+        let said = self.said.untracked();
+        changed.map(|object| (object.clone(), said.get(object).map(|status| Status::clone(status)))).collect()
+    }
+}
+
+fn changed(inputs: &Inputs, settings: &Settings) -> impl Iterator<Item = ObjectRef> {
+    let keys = |kind: Kind, changed: &BTreeSet<Key>| {
         changed.iter().map(|key| key.reference(kind)).collect::<Vec<_>>()
     };
     let changed = [
+        inputs
+            .classes
+            .changed()
+            .iter()
+            .map(|name| Key::new("", name).reference(Kind::GatewayClass))
+            .collect(),
         keys(Kind::Gateway, inputs.waypoints.changed()),
         inputs
             .services
@@ -127,15 +208,16 @@ pub(crate) fn update(
         inputs.mesh_config.changed().iter().map(|()| settings.mesh_config()).collect(),
         keys(Kind::RequestAuthentication, inputs.authentications.changed()),
     ];
-    statuses.update(
-        touched,
-        changed.into_iter().flatten(),
-        |object| exists(inputs, object),
-        |reads, object| derive(reads, inputs, bindings, object),
-    );
+    changed.into_iter().flatten()
 }
 
-fn derive(reads: &Reads, inputs: &Inputs, bindings: &Bindings, object: &ObjectRef) -> Option<Status> {
+fn derive(
+    reads: &Reads,
+    known: Known<'_>,
+    bindings: &Bindings,
+    settings: &Settings,
+    object: &ObjectRef,
+) -> Option<Status> {
     let Bindings {
         waypoint_of,
         pods: _,
@@ -149,16 +231,17 @@ fn derive(reads: &Reads, inputs: &Inputs, bindings: &Bindings, object: &ObjectRe
     } = bindings;
     let key = Key::of(object);
     match object.kind {
-        Kind::Gateway => gateway::of(reads, inputs, applied_routes, installation_of, &key),
-        Kind::Service => service::of(reads, inputs, waypoint_of, &key.into()),
-        Kind::ServiceEntry => service::of_entry(reads, inputs, waypoint_of, &key),
-        Kind::WorkloadEntry => service::of_machine(reads, inputs, waypoint_of, &key),
+        Kind::GatewayClass => class::of(reads, known.inputs, &key),
+        Kind::Gateway => gateway::of(reads, known, applied_routes, installation_of, settings, &key),
+        Kind::Service => service::of(reads, known, waypoint_of, settings, &key.into()),
+        Kind::ServiceEntry => service::of_entry(reads, known, waypoint_of, settings, &key),
+        Kind::WorkloadEntry => service::of_machine(reads, known, waypoint_of, settings, &key),
         Kind::HTTPRoute | Kind::GRPCRoute | Kind::TCPRoute | Kind::TLSRoute => {
-            route::of(reads, resolved_routes, applied_routes, waypoint_of, object)
+            route::of(reads, known, resolved_routes, applied_routes, waypoint_of, object)
         }
-        Kind::AuthorizationPolicy => policy::of(reads, inputs, waypoint_of, &key),
-        Kind::ConfigMap => mesh_config::of(reads, inputs),
-        Kind::RequestAuthentication => authentication::of(reads, inputs, waypoint_of, &key),
+        Kind::AuthorizationPolicy => policy::of(reads, known, waypoint_of, settings, &key),
+        Kind::ConfigMap => mesh_config::of(reads, known.inputs),
+        Kind::RequestAuthentication => authentication::of(reads, known, waypoint_of, settings, &key),
         Kind::Namespace | Kind::EndpointSlice | Kind::Pod | Kind::ReferenceGrant => None,
     }
 }
@@ -166,6 +249,7 @@ fn derive(reads: &Reads, inputs: &Inputs, bindings: &Bindings, object: &ObjectRe
 fn exists(inputs: &Inputs, object: &ObjectRef) -> bool {
     let key = Key::of(object);
     match object.kind {
+        Kind::GatewayClass => inputs.classes.untracked().contains_key(&key.name),
         Kind::Gateway => inputs.waypoints.untracked().contains_key(&key),
         Kind::Service => inputs.services.untracked().contains_key(&key.into()),
         Kind::ServiceEntry => inputs.entries.untracked().contains_key(&key),

@@ -4,25 +4,37 @@ use std::collections::BTreeSet;
 
 use proto::{Kind, Name};
 
-use super::{Condition, Status, Truth, enforced};
+use super::{
+    Condition, Status, Truth, enforced,
+    programmed::{Known, Place},
+};
 use crate::{
     bind::{asked_of, waypoint_of::WaypointOf},
     derive::{Derived, Reads},
     inputs::Inputs,
-    mesh::{mesh_config::RootNamespace, name::Key, protocol::Protocol, service, waypoint},
+    mesh::{
+        mesh_config::RootNamespace,
+        name::{Key, PortKey},
+        protocol::Protocol,
+        service,
+        waypoint::EVERY_WAYPOINT,
+    },
     policy::{
         authorization::{Authorization, custom},
         target::Target,
     },
+    settings::Settings,
 };
 
 /// `None` for a policy without targets: that one is ztunnel's to enforce and to answer for.
 pub(super) fn of(
     reads: &Reads,
-    inputs: &Inputs,
+    known: Known<'_>,
     waypoint_of: &Derived<WaypointOf>,
+    settings: &Settings,
     key: &Key,
 ) -> Option<Status> {
+    let inputs = known.inputs;
     let policy = inputs.authorizations.get(reads, key)?;
     if !policy.targeted {
         return None;
@@ -32,11 +44,12 @@ pub(super) fn of(
         format!("{at}: nobody knows this yet when an extension provider is asked, so it is taken as given")
     });
     let problems = policy.problems.iter().map(ToString::to_string).chain(unasked).chain(too_early);
-    let condition = accepted(reads, inputs, waypoint_of, &policy.targets, problems);
+    let condition = accepted(reads, inputs, waypoint_of, settings, &policy.targets, problems);
+    let programmed = known.programmed(reads, &places(reads, inputs, waypoint_of, settings, &policy.targets));
     let in_part = enforced::of(reads, inputs, policy);
     Some(Status {
         observed_generation: policy.generation,
-        conditions: [condition].into_iter().chain(in_part).collect(),
+        conditions: [condition, programmed].into_iter().chain(in_part).collect(),
         ..Status::default()
     })
 }
@@ -46,11 +59,12 @@ pub(super) fn accepted(
     reads: &Reads,
     inputs: &Inputs,
     waypoint_of: &Derived<WaypointOf>,
+    settings: &Settings,
     targets: &[Target],
     problems: impl IntoIterator<Item = String>,
 ) -> Condition {
     let found: Vec<_> =
-        targets.iter().map(|target| target_status(reads, inputs, waypoint_of, target)).collect();
+        targets.iter().map(|target| target_status(reads, inputs, waypoint_of, settings, target)).collect();
     let bound = found.iter().filter(|target| target.bound).count();
     let unbound = found.iter().filter(|target| !target.bound).map(|target| target.message.clone());
     let unbound: Vec<String> = unbound.collect();
@@ -73,6 +87,37 @@ pub(super) fn accepted(
     Condition { kind: "WaypointAccepted", truth, reason, message }
 }
 
+/// Where a policy with these targets is in force.
+pub(super) fn places(
+    reads: &Reads,
+    inputs: &Inputs,
+    waypoint_of: &Derived<WaypointOf>,
+    settings: &Settings,
+    targets: &[Target],
+) -> BTreeSet<Place> {
+    let in_force =
+        targets.iter().filter(|target| target_status(reads, inputs, waypoint_of, settings, target).bound);
+    let places = in_force.flat_map(|target| {
+        let declared = match target {
+            Target::Service(key) => service::Bucket::DeclaredBy(key.reference(Kind::Service)),
+            Target::Entry(key) => service::Bucket::DeclaredBy(key.reference(Kind::ServiceEntry)),
+            Target::Gateway(gateway) => return vec![Place::Waypoint(gateway.clone())],
+            Target::Class(class) => return vec![Place::Class(class.name.clone())],
+            Target::ClassFromAnywhere(class) => return vec![Place::Class(class.clone())],
+        };
+        let services = inputs.services.bucket(reads, &declared);
+        let ports = services.flat_map(|(key, service)| {
+            let waypoints = waypoint_of.get(reads, key).into_iter().flat_map(|row| row.serving());
+            waypoints.flat_map(move |waypoint| {
+                let ports = service.ports.iter().map(|port| port.number);
+                ports.map(move |port| Place::Port(PortKey::new(waypoint, key, port)))
+            })
+        });
+        ports.collect()
+    });
+    places.collect()
+}
+
 struct TargetStatus {
     bound: bool,
     reason: &'static str,
@@ -83,6 +128,7 @@ fn target_status(
     reads: &Reads,
     inputs: &Inputs,
     waypoint_of: &Derived<WaypointOf>,
+    settings: &Settings,
     target: &Target,
 ) -> TargetStatus {
     let bound =
@@ -118,12 +164,12 @@ fn target_status(
             unbound("TargetNotFound", format!("Gateway {gateway} is not a waypoint of Portolan"))
         }
         // What no waypoint of ours can be of governs nothing, whoever asks.
-        Target::Class(class) if !waypoint::CLASSES.contains(&&*class.name) => unbound(
+        Target::Class(class) if !is_ours(reads, inputs, settings, &class.name) => unbound(
             "Invalid",
             format!(
-                "GatewayClass {} is no class of waypoints; use {}",
+                "GatewayClass {} is no class of our waypoints; use {}",
                 class.name,
-                waypoint::CLASSES.join(" or ")
+                settings.classes.known()
             ),
         ),
         Target::Class(class) => match inputs.root.get(reads, &()).map(|root| &**root) {
@@ -138,6 +184,12 @@ fn target_status(
         },
         Target::ClassFromAnywhere(class) => unbound("Invalid", format!("{class} is named by no policy")),
     }
+}
+
+fn is_ours(reads: &Reads, inputs: &Inputs, settings: &Settings, class: &Name) -> bool {
+    // As a target it means every waypoint, whoever has the class.
+    &**class == EVERY_WAYPOINT
+        || settings.classes.admit(class, inputs.classes.get(reads, class).map(|class| &**class))
 }
 
 /// Why the provider of a policy is not asked, everywhere or somewhere.

@@ -4,7 +4,10 @@ use std::collections::BTreeSet;
 
 use proto::ObjectRef;
 
-use super::{Condition, ParentStatus, Status, Truth};
+use super::{
+    Condition, ParentStatus, Status, Truth,
+    programmed::{Known, Place},
+};
 use crate::{
     bind::{
         applied_route::{AppliedRoute, Force},
@@ -13,12 +16,13 @@ use crate::{
         waypoint_of::{Refused, WaypointOf},
     },
     derive::{Derived, Reads},
-    mesh::name::{Origin, ServiceKey},
+    mesh::name::{Origin, PortKey, ServiceKey},
 };
 
 /// `None` for a route without such parents.
 pub(super) fn of(
     reads: &Reads,
+    known: Known<'_>,
     resolved: &Derived<ResolvedRoute>,
     applied: &Derived<AppliedRoute>,
     waypoint_of: &Derived<WaypointOf>,
@@ -31,14 +35,15 @@ pub(super) fn of(
     }
     let parents = route.parents.iter().map(|parent| ParentStatus {
         parent_ref: parent.json.clone(),
-        conditions: conditions(reads, route, applied, parent, waypoint_of),
+        conditions: conditions(reads, known, (key, route), applied, parent, waypoint_of),
     });
     Some(Status { observed_generation: route.generation, parents: parents.collect(), ..Status::default() })
 }
 
 fn conditions(
     reads: &Reads,
-    route: &ResolvedRoute,
+    known: Known<'_>,
+    (key, route): (&ObjectRef, &ResolvedRoute),
     applied: &AppliedRoute,
     parent: &ResolvedParent,
     waypoint_of: &Derived<WaypointOf>,
@@ -77,7 +82,40 @@ fn conditions(
     let in_force = conditions.first().is_some_and(|accepted| accepted.truth == Truth::True);
     let attached = parent.attached.as_ref().ok().filter(|_| in_force);
     conditions.extend(attached.map(|attached| resolved_waypoints(reads, attached, waypoint_of)));
+    let places = attached.map(|attached| places(applied, attached)).unwrap_or_default();
+    conditions.push(programmed(reads, known, key, &places));
     conditions
+}
+
+/// Whether proxies have the route, and the clusters that exist for it alone.
+fn programmed(reads: &Reads, known: Known<'_>, key: &ObjectRef, places: &BTreeSet<Place>) -> Condition {
+    let mut condition = known.programmed(reads, places);
+    let ObjectRef { kind, namespace, name } = key;
+    let rejected = known.rejected_of(reads, format!("{}|{namespace}/{name}", kind.name()));
+    if !rejected.is_empty() {
+        let good = condition.truth == Truth::True || condition.truth == Truth::Unknown;
+        let before = if good { String::new() } else { format!("; {}", condition.message) };
+        let rejected = rejected.into_iter().collect::<Vec<_>>().join("; ");
+        condition.truth = Truth::False;
+        condition.reason = "RejectedByProxy";
+        condition.message = format!("{rejected}{before}");
+    }
+    condition
+}
+
+/// Where the route is in force because of that parent.
+fn places(applied: &AppliedRoute, attached: &Attached) -> BTreeSet<Place> {
+    let services = match attached {
+        Attached::Gateway(gateway) => return BTreeSet::from([Place::Waypoint(gateway.clone())]),
+        Attached::Services(services) => services,
+    };
+    let ports = services.iter().flat_map(|AttachedService { service, ports, waypoints }| {
+        let ports = ports.iter().filter(|port| applied.applies_to(service, **port));
+        ports.flat_map(move |port| {
+            waypoints.iter().map(move |waypoint| Place::Port(PortKey::new(waypoint, service, *port)))
+        })
+    });
+    ports.collect()
 }
 
 fn accepted(applied: &AppliedRoute, attached: &Attached) -> Condition {

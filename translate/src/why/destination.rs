@@ -177,7 +177,7 @@ impl<'m> Inquiry<'m> {
 
     /// Why it is behind no waypoint.
     fn unbound(&self, key: &ServiceKey, object: &ObjectRef) -> Because {
-        let said = self.mesh.statuses.untracked().get(object);
+        let said = self.mesh.statuses.of(object);
         let said =
             said.and_then(|status| status.conditions.iter().find(|it| it.kind == "istio.io/WaypointBound"));
         if let Some(condition) = said {
