@@ -1,11 +1,11 @@
 //! Keys that are fetched: rotation, bad answers, addresses that are refused, and starts without a network.
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, net::IpAddr, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use tests::{
-    Lab,
+    Authority, Lab,
     key_server::{KeyServer, Page},
     lab,
     lab::Setup,
@@ -61,7 +61,7 @@ fn keys_are_fetched_rotated_and_kept_when_what_is_served_is_bad() -> Result<()> 
         lab.write(
             "tokens.yaml",
             &policy(&[
-                json!({"issuer": "by-address", "jwksUri": server.url("/jwks")}),
+                json!({"issuer": "by-address", "jwksUri": server.url("/jwks"), "timeout": "1s"}),
                 json!({"issuer": discovered}),
             ]),
         )?;
@@ -83,6 +83,7 @@ fn keys_are_fetched_rotated_and_kept_when_what_is_served_is_bad() -> Result<()> 
             (Page::Redirect("http://169.254.169.254/keys".to_owned()), "169.254.169.254 is refused"),
             (Page::Redirect("ftp://127.0.0.1/".to_owned()), "does not start with https:// or http://"),
             (Page::Redirect("/jwks".to_owned()), "redirects more than"),
+            (Page::Silence, "took longer than 1000 ms"),
         ] {
             server.serve("/jwks", page);
             told(lab, why).await.with_context(|| why.to_owned())?;
@@ -152,6 +153,65 @@ fn this_machine_is_not_asked_unless_that_was_allowed() -> Result<()> {
         told(lab, "is refused").await?;
         becomes(lab, &issuer, "i", 401).await?;
         ensure!(server.requests("/jwks") == 0, "it was asked");
+        Ok(())
+    })
+}
+
+#[test]
+fn by_https_keys_come_from_whom_the_roots_vouch_for_and_from_nowhere_less_safe() -> Result<()> {
+    let roots = Authority::stranger("the root of key servers")?;
+    let file = tempfile::NamedTempFile::new()?;
+    std::fs::write(file.path(), roots.root_pem())?;
+    let setup = quick().environment("SSL_CERT_FILE", &file.path().display().to_string());
+    lab::test(&setup, async |lab| {
+        let address: IpAddr = lab.loopback.address(200).into();
+        let server = KeyServer::start_tls(address, &roots.server(address)?).await?;
+        let plain = KeyServer::start(address).await?;
+        let (good, bad) = (Issuer::new("good")?, Issuer::new("bad")?);
+        let discovered = server.url("/issuer");
+        let document =
+            |issuer: &str, keys: &str| Page::Body(json!({"issuer": issuer, "jwks_uri": keys}).to_string());
+        let well_known = "/issuer/.well-known/openid-configuration";
+        server.serve(well_known, document(&discovered, &server.url("/moved")));
+        server.serve("/moved", Page::Redirect(server.url("/jwks")));
+        server.serve("/jwks", Page::Body(good.jwks()));
+        plain.serve("/jwks", Page::Body(bad.jwks()));
+        lab.write("tokens.yaml", &policy(&[json!({"issuer": discovered})]))?;
+        // Before the policy is there, every token passes.
+        becomes(lab, &bad, &discovered, 401).await?;
+        becomes(lab, &good, &discovered, 200).await?;
+
+        for (path, page, why) in [
+            ("/moved", Page::Redirect(plain.url("/jwks")), "which is not https"),
+            (well_known, document(&discovered, &plain.url("/jwks")), "its keys are not at an https address"),
+            (well_known, document("https://other.example", &server.url("/jwks")), "it is of the issuer"),
+            (well_known, Page::Body(json!({"issuer": discovered}).to_string()), "it has no jwks_uri"),
+            (well_known, Page::Body("<html>".to_owned()), "is no discovery document"),
+        ] {
+            server.serve(path, page);
+            told(lab, why).await.with_context(|| why.to_owned())?;
+            ensure!(
+                asked_with(lab, &bad.sign(&json!({"iss": discovered}))?).await? == 401,
+                "{why}: from elsewhere"
+            );
+            ensure!(
+                asked_with(lab, &good.sign(&json!({"iss": discovered}))?).await? == 200,
+                "{why}: not kept"
+            );
+        }
+
+        // Whoever shows a certificate of another root, or for another address, is not asked.
+        let impostors =
+            [Authority::stranger("another root")?.server(address)?, roots.server([192, 0, 2, 1].into())?];
+        for impostor in &impostors {
+            let server = KeyServer::start_tls(address, impostor).await?;
+            server.serve("/jwks", Page::Body(bad.jwks()));
+            let url = server.url("/jwks");
+            lab.write("tokens.yaml", &policy(&[json!({"issuer": "i", "jwksUri": url})]))?;
+            told(lab, &format!("fetching {url}: TLS: ")).await?;
+            becomes(lab, &bad, "i", 401).await?;
+            ensure!(server.requests("/jwks") == 0, "an impostor was asked");
+        }
         Ok(())
     })
 }

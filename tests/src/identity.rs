@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    net::IpAddr,
     path::Path,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -71,6 +72,11 @@ impl Authority {
     pub fn mint(&self, uris: &[&str]) -> Result<Identity> {
         let uris = uris.iter().map(|uri| Ok(SanType::URI((*uri).try_into()?)));
         self.mint_named(uris.collect::<Result<_>>()?)
+    }
+
+    /// A certificate of a server that is dialled at that address.
+    pub fn server(&self, address: IpAddr) -> Result<Identity> {
+        self.mint_named(vec![SanType::IpAddress(address)])
     }
 
     /// A certificate with exactly these names, of whatever types.

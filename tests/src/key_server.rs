@@ -13,8 +13,16 @@ use http_body_util::Full;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
-use tokio::{net::TcpListener, task::JoinSet};
+use rustls::{ServerConfig, crypto};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
+    task::JoinSet,
+};
+use tokio_rustls::TlsAcceptor;
 use tokio_util::task::AbortOnDropHandle;
+
+use crate::Identity;
 
 /// What is served at a path.
 #[derive(Clone, Debug)]
@@ -34,6 +42,7 @@ pub enum Page {
 pub struct KeyServer {
     /// Where it listens.
     pub address: SocketAddr,
+    scheme: &'static str,
     shared: Arc<Mutex<Pages>>,
     _task: AbortOnDropHandle<()>,
 }
@@ -47,6 +56,20 @@ struct Pages {
 impl KeyServer {
     /// Starts one at `address`, at a port that the system chooses.
     pub async fn start(address: IpAddr) -> Result<Self> {
+        Self::listen(address, None).await
+    }
+
+    /// Starts one that speaks TLS and shows that certificate.
+    pub async fn start_tls(address: IpAddr, shown: &Identity) -> Result<Self> {
+        let config = ServerConfig::builder_with_provider(Arc::new(crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()?
+            .with_no_client_auth()
+            .with_single_cert(shown.chain.clone(), shown.key.clone_key())?;
+        Self::listen(address, Some(TlsAcceptor::from(Arc::new(config)))).await
+    }
+
+    async fn listen(address: IpAddr, tls: Option<TlsAcceptor>) -> Result<Self> {
+        let scheme = if tls.is_some() { "https" } else { "http" };
         let listener = TcpListener::bind((address, 0)).await.context("starting the server of keys")?;
         let address = listener.local_addr()?;
         let shared = Arc::new(Mutex::new(Pages::default()));
@@ -54,21 +77,27 @@ impl KeyServer {
         let task = tokio::spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
-                let pages = Arc::clone(&pages);
-                let service = service_fn(move |request| answer(Arc::clone(&pages), request));
+                let (pages, tls) = (Arc::clone(&pages), tls.clone());
                 // A connection that breaks is the client's business.
                 connections.spawn(async move {
-                    drop(http1::Builder::new().serve_connection(TokioIo::new(stream), service).await);
+                    match tls {
+                        Some(tls) => {
+                            if let Ok(stream) = tls.accept(stream).await {
+                                serve(stream, pages).await;
+                            }
+                        }
+                        None => serve(stream, pages).await,
+                    }
                 });
                 while connections.try_join_next().is_some() {}
             }
         });
-        Ok(Self { address, shared, _task: AbortOnDropHandle::new(task) })
+        Ok(Self { address, scheme, shared, _task: AbortOnDropHandle::new(task) })
     }
 
     /// The address of a path.
     pub fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.address)
+        format!("{}://{}{path}", self.scheme, self.address)
     }
 
     /// Serves `page` at `path` from now on.
@@ -80,6 +109,11 @@ impl KeyServer {
     pub fn requests(&self, path: &str) -> u64 {
         self.shared.lock().requests.get(path).copied().unwrap_or_default()
     }
+}
+
+async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, pages: Arc<Mutex<Pages>>) {
+    let service = service_fn(move |request| answer(Arc::clone(&pages), request));
+    drop(http1::Builder::new().serve_connection(TokioIo::new(stream), service).await);
 }
 
 async fn answer(

@@ -33,6 +33,8 @@ pub struct Setup {
     pub files: Vec<(String, String)>,
     /// More arguments of `portolan serve`.
     pub arguments: Vec<String>,
+    /// More of its environment.
+    pub environment: Vec<(String, String)>,
     /// More arguments of `portolan bootstrap`, for every waypoint.
     pub bootstrap: Vec<String>,
     /// An Envoy to use instead of what [`envoy_binary::find`] finds.
@@ -84,6 +86,12 @@ impl Setup {
         self
     }
 
+    /// Adds to the environment of `portolan serve`.
+    pub fn environment(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
     /// Adds arguments of `portolan bootstrap`.
     pub fn bootstrap(mut self, arguments: &[&str]) -> Self {
         self.bootstrap.extend(arguments.iter().map(|argument| (*argument).to_owned()));
@@ -126,6 +134,7 @@ impl Lab {
             state: scratch.path().join("state"),
             scratch: scratch.path().join("portolan"),
             arguments: setup.arguments.clone(),
+            environment: setup.environment.clone(),
         };
         let portolan = Portolan::start(options).await?;
         let authority = Arc::new(Authority::of_state(portolan.state())?);

@@ -30,6 +30,8 @@ pub struct Options {
     pub scratch: PathBuf,
     /// More arguments of `portolan serve`.
     pub arguments: Vec<String>,
+    /// More of its environment.
+    pub environment: Vec<(String, String)>,
 }
 
 /// Where the objects of a mesh come from.
@@ -64,7 +66,7 @@ impl Portolan {
 
     /// Starts it again after [`stop`](Self::stop) or [`kill`](Self::kill), on the same port and state.
     pub async fn restart(&mut self) -> Result<()> {
-        let Options { objects, state, scratch, arguments } = &self.options;
+        let Options { objects, state, scratch, arguments, environment } = &self.options;
         let ready = scratch.join("ready");
         if ready.exists() {
             fs::remove_file(&ready)?;
@@ -79,6 +81,7 @@ impl Portolan {
         command.args(["--listen", &listen, "--log", "json", "--ready-file"]).arg(&ready).args(arguments);
         // Every response that is sent to a proxy is a line of the log, which is how tests count them.
         command.env("RUST_LOG", "info,deploy::journal=debug");
+        command.envs(environment.iter().map(|(name, value)| (name, value)));
         let mut process = Process::run("portolan", command, &self.log())?;
         until("portolan to be ready", PATIENCE, async || {
             process.must_run()?;
