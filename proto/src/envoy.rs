@@ -33,6 +33,7 @@ pub use api::{
         filters::{
             common::{matcher::action::v3::SkipFilter, set_filter_state::v3 as filter_state},
             http::{
+                composite::v3 as composite,
                 cors::v3 as http_cors,
                 credential_injector::v3::CredentialInjector,
                 dynamic_forward_proxy::v3::{
@@ -97,7 +98,9 @@ pub use api::service::discovery::v3 as discovery;
 /// What an extension provider is asked, and answers.
 pub mod permission {
     pub use super::{
-        api::service::auth::v3::{CheckRequest, CheckResponse, DeniedHttpResponse, check_response},
+        api::service::auth::v3::{
+            CheckRequest, CheckResponse, DeniedHttpResponse, OkHttpResponse, check_response,
+        },
         google::rpc::Status,
     };
 }

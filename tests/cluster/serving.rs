@@ -41,6 +41,7 @@ async fn it_begins_when_the_cluster_answers_and_goes_on_when_it_does_not() -> Re
             state: scratch.path().join("state"),
             scratch: scratch.path().to_owned(),
             arguments: vec!["--root-namespace".to_owned(), namespace.clone()],
+            environment: Vec::new(),
         });
         let opening = async {
             until("it to say that nothing is served", PATIENCE * 2, async || {

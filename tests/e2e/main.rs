@@ -6,6 +6,7 @@ mod acknowledged;
 mod addresses;
 mod admission;
 mod advisories;
+mod asked_tunnels;
 mod callers;
 mod canary;
 mod changes;

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use prost::{Message, Name};
 use proto::envoy::{
-    Any, HttpExtAuthz, RouteConfiguration, ext_authz, http_filter_chain, http_rbac, jwt, matcher, rbac, route,
+    Any, HttpExtAuthz, RouteConfiguration, composite, core, ext_authz, http_filter_chain, http_rbac, jwt,
+    matcher, rbac, route, xds_matcher,
 };
 use tests::judgement::{Body, Request};
 
@@ -58,7 +59,8 @@ const LETS_THROUGH: [&str; 4] = [
 ];
 
 /// The filters of `connect_terminate` that a tunnel's route fills, in their order there.
-const OF_TUNNELS: [&str; 3] = ["l4-audit", "l4-deny", "l4-allow"];
+const OF_TUNNELS: [&str; 7] =
+    ["l4-ask-1", "l4-ask-2", "l4-ask-3", "l4-ask-4", "l4-audit", "l4-deny", "l4-allow"];
 
 /// Those of `tls_router`, which sees what tunnels carry that policies ask for a name.
 const OF_NAMES: [&str; 3] = ["name-audit", "name-deny", "name-allow"];
@@ -90,7 +92,7 @@ impl Port {
                     let own: http_rbac::RbacPerRoute = unpack(filter);
                     port.tunnel.extend(own.rbac.as_ref().map(Filter::rbac));
                 } else {
-                    port.tunnel.extend(chained(filter));
+                    port.tunnel.extend(composed(filter));
                 }
             }
         }
@@ -157,8 +159,29 @@ impl Port {
 /// The filters of a chain, in their order.
 fn chained(chain: &Any) -> Vec<Filter> {
     let chain: http_filter_chain::FilterChainConfigPerRoute = unpack(chain);
+    filters(&chain.filter_chain.unwrap().filters)
+}
+
+/// The filters that stand in the place of one. Only the last of them may wait for somebody: when the wait is
+/// over, Envoy goes on after the place, and not in it.
+fn composed(composite: &Any) -> Vec<Filter> {
+    let composite: composite::CompositePerRoute = unpack(composite);
+    let matcher = composite.matcher.unwrap();
+    assert!(matcher.matcher_type.is_none(), "matchers are not known here");
+    let always = matcher.on_no_match.unwrap().on_match;
+    let Some(xds_matcher::matcher::on_match::OnMatch::Action(action)) = always else {
+        panic!("{always:?} is not known here")
+    };
+    let action: composite::ExecuteFilterAction = unpack(action.typed_config.as_ref().unwrap());
+    let filters = filters(&action.filter_chain.unwrap().typed_config);
+    let waiting = filters.iter().take(filters.len() - 1).any(|filter| matches!(filter, Filter::Ask { .. }));
+    assert!(!waiting, "what comes after would be passed over");
+    filters
+}
+
+fn filters(listed: &[core::TypedExtensionConfig]) -> Vec<Filter> {
     let mut filters = Vec::new();
-    for filter in &chain.filter_chain.as_ref().unwrap().filters {
+    for filter in listed {
         let config = filter.typed_config.as_ref().unwrap();
         if config.type_url == http_rbac::Rbac::type_url() {
             filters.push(Filter::rbac(&unpack(config)));
@@ -193,9 +216,7 @@ impl Filter {
                 service.server_uri.as_ref().unwrap().uri.replace("http://", "")
             }
             ext_authz::ext_authz::Services::GrpcService(service) => match &service.target_specifier {
-                Some(proto::envoy::core::grpc_service::TargetSpecifier::EnvoyGrpc(grpc)) => {
-                    grpc.authority.clone()
-                }
+                Some(core::grpc_service::TargetSpecifier::EnvoyGrpc(grpc)) => grpc.authority.clone(),
                 other => panic!("{other:?} is not known here"),
             },
         };

@@ -43,7 +43,8 @@ pub enum Protocol {
     /// of any service and method is answered with one message that is the same object, or, if it asks for
     /// a permission, with what [`ext_authz`] says. A request may
     /// ask for an answer after `x-wait` milliseconds, and that its first `x-fail` tries, told apart by
-    /// `x-request-id`, be answered with 503; or that it be answered with the status `x-answer`.
+    /// `x-request-id`, be answered with 503; that it be answered with the status `x-answer`; or
+    /// that the answer have headers of the names in `x-say`, whose value is the backend's name.
     Http,
     /// Sends back what it receives.
     Echo,
@@ -179,8 +180,12 @@ async fn answer(
     });
     let is_grpc = parts.headers.get(CONTENT_TYPE).is_some_and(grpc::is_content_type);
     let (body, content_type) = if is_grpc {
+        let host = parts.uri.host().unwrap_or_default();
+        if host.starts_with(ext_authz::SILENT) {
+            std::future::pending::<()>().await;
+        }
         let permission =
-            (parts.uri.path() == ext_authz::METHOD).then(|| ext_authz::answer(sent).ok()).flatten();
+            (parts.uri.path() == ext_authz::METHOD).then(|| ext_authz::answer(host, sent).ok()).flatten();
         let message = Full::new(permission.unwrap_or_else(|| grpc::frame(seen.to_string().as_bytes())));
         (message.with_trailers(async { Some(Ok(grpc::ok())) }).boxed_unsync(), grpc::CONTENT_TYPE)
     } else {
@@ -197,6 +202,13 @@ async fn answer(
         *response.status_mut() = status;
     }
     response.headers_mut().insert(CONTENT_TYPE, http::HeaderValue::from_static(content_type));
+    let said = headers.get("x-say").into_iter().flatten().flat_map(|names| names.split(' '));
+    for said in said {
+        if let (Ok(said), Ok(name)) = (http::HeaderName::try_from(said), http::HeaderValue::try_from(&*name))
+        {
+            response.headers_mut().insert(said, name);
+        }
+    }
     Ok(response)
 }
 

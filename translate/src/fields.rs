@@ -115,6 +115,20 @@ impl Fields<'_> {
         number
     }
 
+    /// The same, where it may be in quotes: to JSON of protobuf both are the same, and Istio's own examples of
+    /// mesh configuration write ports in quotes.
+    pub(crate) fn number_or_text(
+        &self,
+        name: &str,
+        range: std::ops::RangeInclusive<u32>,
+        problems: &mut Problems,
+    ) -> Option<u32> {
+        let text = self.get(name).and_then(Value::as_str);
+        let digits = text.filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+        let number = digits.and_then(|text| text.parse().ok()).filter(|number| range.contains(number));
+        number.or_else(|| self.number(name, range, problems))
+    }
+
     /// The map of strings in the field `name`; a value that is no string is a problem and left out.
     pub(crate) fn strings(&self, name: &str, problems: &mut Problems) -> BTreeMap<String, String> {
         let map = Self::read(self.get(name), self.at.field(name), problems);

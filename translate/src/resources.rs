@@ -8,7 +8,7 @@ use crate::{
     bind::{
         addressed::Addressed,
         endpoints_of::{self, EndpointsOf},
-        policies_of, routes_of,
+        routes_of,
         upstream_of::{self, Upstream},
         waypoint_of::WaypointOf,
     },
@@ -357,8 +357,7 @@ fn update_clusters(
     let addressed = bindings.addressed(inputs);
     // A cluster is there for as long as some route leads to it, or some policy has it asked.
     let count = |reads: &Reads, key: &PortKey| {
-        routes_of.count(reads, &routes_of::Bucket::EndsAt(key.clone()))
-            + policies_of.count(reads, &policies_of::Bucket::Asks(key.clone()))
+        routes_of.count(reads, &routes_of::Bucket::EndsAt(key.clone())) + policies_of.count(reads, key)
     };
     let leads = |key: &PortKey| count(&Reads::default(), key) > 0;
     // One that is there already hears by itself of what it read.
@@ -369,9 +368,13 @@ fn update_clusters(
         if count(reads, key) == 0 {
             return None;
         }
-        let protocol = addressed.get(reads, &key.service)?.port(key.port)?.protocol;
+        let service = addressed.get(reads, &key.service)?;
+        let protocol = service.port(key.port)?.protocol;
         let upstream = upstream_of::bind(reads, inputs, addressed, &key.service, key.port)?;
-        let called = policies_of.count(reads, &policies_of::Bucket::Calls(key.clone())) > 0;
+        // Whether or not a policy asks just now: whoever is asked while policies change is asked in the
+        // protocol that it speaks.
+        let mut callers = inputs.providers.bucket(reads, &(service.host.clone(), key.port));
+        let called = callers.any(|(_, provider)| provider.may_be_in(&key.service.namespace));
         Some(ServiceCluster { protocol, upstream, called })
     });
 }

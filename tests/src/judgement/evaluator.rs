@@ -60,7 +60,7 @@ pub fn judge(policies: &[&Policy], request: &Request, inverted: Option<(Kind, bo
     let names: BTreeSet<&str> = of(Action::Custom).map(|policy| policy.provider_name()).collect();
     let mut nobody = BTreeSet::new();
     for name in names {
-        let answer = request.answers.get(name).filter(|_| !is_tcp(request));
+        let answer = request.answers.get(name).filter(|answer| answer.of_connections || !is_tcp(request));
         let when = if answer.is_some() { When::BeforeTokens } else { When::AfterAll };
         let of_provider = of(Action::Custom).filter(|policy| policy.provider_name() == name);
         let asking = of_provider.flat_map(|policy| matched_of(policy, request, when, inverted));
@@ -90,7 +90,7 @@ pub fn judge(policies: &[&Policy], request: &Request, inverted: Option<(Kind, bo
 /// When a rule is looked at.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum When {
-    /// Before tokens are read and other filters have run, to ask a provider.
+    /// Before tokens are read, other filters have run and a connection has told its name, to ask a provider.
     BeforeTokens,
     /// When everything is known.
     AfterAll,
@@ -122,7 +122,8 @@ fn matches(
     }
     let holds = |term: &Term| {
         let inverted = inverted == Some((term.kind, term.negated));
-        let unknown = is_tcp && term.kind.is_http() || when == When::BeforeTokens && term.kind.is_late();
+        let late = term.kind.is_late() || is_tcp && term.kind == Kind::Sni;
+        let unknown = is_tcp && term.kind.is_http() || when == When::BeforeTokens && late;
         unknown || term.holds(request) != inverted
     };
     let one_of = |alternatives: &[Vec<Term>]| {

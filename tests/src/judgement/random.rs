@@ -63,8 +63,8 @@ pub fn aliases(dice: &mut Dice) -> Vec<String> {
 
 /// What the providers `opa`, by HTTP, and `opa-n`, by gRPC, say.
 fn answers(dice: &mut Dice) -> BTreeMap<String, Answer> {
-    let mut answer = || Answer { allows: dice.below(3) > 0 };
-    [("opa", answer()), ("opa-n", answer())].map(|(name, answer)| (name.to_owned(), answer)).into()
+    let mut answer = |of_connections| Answer { allows: dice.below(3) > 0, of_connections };
+    [("opa", answer(false)), ("opa-n", answer(true))].map(|(name, answer)| (name.to_owned(), answer)).into()
 }
 
 fn policy(nth: usize, dice: &mut Dice) -> Value {

@@ -32,6 +32,8 @@ pub struct Request {
 pub struct Answer {
     /// Whether it allows it.
     pub allows: bool,
+    /// Whether it can be asked about connections: by HTTP nobody can.
+    pub of_connections: bool,
 }
 
 /// What a connection carries.

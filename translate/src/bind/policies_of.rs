@@ -20,7 +20,6 @@ use crate::{
     policy::{
         authentication::{self, Check, KeySet, Keys},
         authorization::{Action, Judgement, Layer, custom},
-        extension_provider::Speaks,
         target::Target,
     },
 };
@@ -35,14 +34,6 @@ pub(crate) struct PoliciesOf {
     pub(crate) checks: Vec<(Arc<Check>, KeySet)>,
 }
 
-/// A service port whose answers somebody waits for, behind that waypoint.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) enum Bucket {
-    Asks(PortKey),
-    /// By gRPC.
-    Calls(PortKey),
-}
-
 impl PoliciesOf {
     /// Whether some policy decides otherwise about a TCP connection than about an HTTP request.
     pub(crate) fn needs_http(&self) -> bool {
@@ -53,17 +44,23 @@ impl PoliciesOf {
 impl PoliciesOf {
     /// What judges there besides those who are asked. Who cannot be asked there cannot allow anything.
     pub(crate) fn judging(&self, layer: Layer) -> Cow<'_, [(Key, Arc<Judgement>)]> {
-        let silent: Vec<_> = self.asked.iter().filter(|_| !custom::can_ask(layer)).collect();
-        if silent.is_empty() {
+        let mut silent = self.silent(layer).peekable();
+        if silent.peek().is_none() {
             return Cow::Borrowed(&self.judgements);
         }
-        let denying = silent.into_iter().flat_map(|asked| asked.policies.iter().cloned());
+        let denying = silent.flat_map(|asked| asked.policies.iter().cloned());
         Cow::Owned(self.judgements.iter().cloned().chain(denying).collect())
     }
 
     /// Who is asked there, in their order.
     pub(crate) fn asked_at(&self, layer: Layer) -> Vec<&Asked> {
-        self.asked.iter().filter(|_| custom::can_ask(layer)).collect()
+        custom::at_layer(&self.asked, layer)
+    }
+
+    /// Those who would be asked, and cannot be asked there.
+    pub(crate) fn silent(&self, layer: Layer) -> impl Iterator<Item = &Asked> {
+        let heard: Vec<_> = self.asked_at(layer).into_iter().map(|asked| &asked.name).collect();
+        self.asked.iter().filter(move |asked| !heard.contains(&&asked.name))
     }
 
     /// Whether some policy asks for a port by its name.
@@ -86,18 +83,11 @@ impl Row for PoliciesOf {
     const TABLE: &'static str = "policies of";
     /// The waypoint and the service behind it.
     type Key = (Key, ServiceKey);
-    type Bucket = Bucket;
+    /// A service port whose answers somebody waits for, behind that waypoint.
+    type Bucket = PortKey;
 
-    fn buckets((waypoint, _): &Self::Key, row: &Self) -> Vec<Bucket> {
-        let buckets = row.asked.iter().flat_map(|asked| {
-            let port = asked.port(waypoint);
-            let calls = match asked.provider.speaks {
-                Speaks::Grpc => Some(Bucket::Calls(port.clone())),
-                Speaks::Http(_) => None,
-            };
-            calls.into_iter().chain([Bucket::Asks(port)])
-        });
-        buckets.collect()
+    fn buckets((waypoint, _): &Self::Key, row: &Self) -> Vec<PortKey> {
+        row.asked.iter().map(|asked| asked.port(waypoint)).collect()
     }
 }
 

@@ -4,8 +4,9 @@
 use std::net::SocketAddr;
 
 use proto::envoy::{
-    self, BoolValue, HttpConnectionManager, HttpSetFilterState, Listener, Router, UInt32Value, core,
-    http_connection_manager as hcm, http_rbac, listener, matcher, pack, rbac, seconds,
+    self, BoolValue, HttpConnectionManager, HttpSetFilterState, Listener, Router, UInt32Value, composite,
+    core, http_connection_manager as hcm, http_rbac, listener, matcher, pack, rbac, seconds, xds_core,
+    xds_matcher,
 };
 
 use super::{
@@ -27,6 +28,9 @@ pub(crate) const L4_AUDIT: &str = "l4-audit";
 pub(crate) const L4_DENY: &str = "l4-deny";
 /// See [`L4_AUDIT`].
 pub(crate) const L4_ALLOW: &str = "l4-allow";
+/// The filters that a TCP port's route fills with those who are asked, one each: what comes after a filter
+/// that waits, in the same place, is passed over by Envoy when the wait is over.
+pub(crate) const L4_ASK: [&str; 4] = ["l4-ask-1", "l4-ask-2", "l4-ask-3", "l4-ask-4"];
 
 pub(crate) fn emit(bind: SocketAddr) -> Listener {
     let tls = tls::downstream();
@@ -84,6 +88,7 @@ fn filters() -> Vec<hcm::HttpFilter> {
     filters.extend(dispatch::by_address());
     filters.extend([http_filter("peer", &one_spiffe_peer()), trusted::filter()]);
     filters.extend(dispatch::by_less());
+    filters.extend(L4_ASK.map(|name| http_filter(name, &composite::Composite::default())));
     filters.extend([
         http_filter(L4_AUDIT, &http_rbac::Rbac::default()),
         http_filter(L4_DENY, &http_rbac::Rbac::default()),
@@ -148,7 +153,7 @@ fn one_spiffe_peer() -> http_rbac::Rbac {
 /// A source that Envoy cannot write as an address leaves no object, and no rule that denies a block of
 /// addresses would find it.
 fn from_an_address() -> rbac::Principal {
-    let all = |address: &str| envoy::xds_core::CidrRange {
+    let all = |address: &str| xds_core::CidrRange {
         address_prefix: address.to_owned(),
         prefix_len: Some(UInt32Value { value: 0 }),
     };
@@ -166,4 +171,26 @@ fn from_an_address() -> rbac::Principal {
 /// RBAC rules as a route puts them in one of the `l4` filters.
 pub(crate) fn l4(rules: http_rbac::Rbac) -> envoy::Any {
     pack(&http_rbac::RbacPerRoute { rbac: Some(rules) })
+}
+
+/// Filters as a route puts them in one of the [`L4_ASK`] filters. Envoy looks for them when it is that
+/// filter's turn, and so after the tunnel's route was found.
+pub(crate) fn l4_ask(filters: Vec<core::TypedExtensionConfig>) -> envoy::Any {
+    let action = composite::ExecuteFilterAction {
+        filter_chain: Some(composite::FilterChainConfiguration { typed_config: filters }),
+        ..composite::ExecuteFilterAction::default()
+    };
+    let always = xds_matcher::matcher::OnMatch {
+        on_match: Some(xds_matcher::matcher::on_match::OnMatch::Action(xds_core::TypedExtensionConfig {
+            name: "ask".to_owned(),
+            typed_config: Some(pack(&action)),
+        })),
+        ..xds_matcher::matcher::OnMatch::default()
+    };
+    pack(&composite::CompositePerRoute {
+        matcher: Some(xds_matcher::Matcher {
+            on_no_match: Some(Box::new(always)),
+            ..xds_matcher::Matcher::default()
+        }),
+    })
 }

@@ -10,7 +10,7 @@ use proto::{
 };
 
 use super::{
-    connect_terminate::{L4_ALLOW, L4_AUDIT, L4_DENY, l4},
+    connect_terminate::{L4_ALLOW, L4_ASK, L4_AUDIT, L4_DENY, l4, l4_ask},
     dispatch,
     extension::{metadata, typed},
     found,
@@ -208,6 +208,10 @@ impl PortConfig {
             self.judges_tunnels(protocol).then(|| self.verdicts(key.port, self.of_tunnels(protocol)));
         let verdicts = judged.unwrap_or_default();
         let filters = in_filters(verdicts, [L4_AUDIT, L4_DENY, L4_ALLOW]);
+        // Who is asked about the tunnel is asked before anything in it is known, the name too.
+        let asked = if self.judges_tunnels(protocol) { self.policies.asked.as_slice() } else { &[] };
+        let asked = custom::emit(asked, key, self.at(key.port, Layer::Tcp), settings);
+        let asked = L4_ASK.into_iter().zip(asked).map(|(name, filters)| (name.to_owned(), l4_ask(filters)));
         let mut tunnel = request_route::tunnel(dispatch::TUNNEL, leads_to);
         if let Some(route::route::Action::Route(action)) = &mut tunnel.action {
             // A tunnel is the caller's to open again, unlike a request.
@@ -223,7 +227,7 @@ impl PortConfig {
                     ("proto", protocol.as_str().to_owned()),
                 ]),
             )])),
-            typed_per_filter_config: filters.into_iter().collect(),
+            typed_per_filter_config: filters.into_iter().chain(asked).collect(),
             ..tunnel
         }
     }
@@ -260,7 +264,8 @@ impl PortConfig {
         let verdicts = self.verdicts(key.port, Layer::Http);
         // Who is asked elsewhere comes first, who asks next, and then who may ask: what only serves the
         // allowed never answers anyone else.
-        let mut chain = custom::emit(&self.policies.asked, key, self.at(key.port, Layer::Http), settings);
+        let mut chain =
+            custom::emit(&self.policies.asked, key, self.at(key.port, Layer::Http), settings).concat();
         chain.extend(authentication::emit(&self.policies.checks));
         let rbacs =
             [("authz-audit", verdicts.audit), ("authz-deny", verdicts.deny), ("authz-allow", verdicts.allow)];

@@ -23,10 +23,27 @@ pub(crate) enum Provider {
 impl Row for Provider {
     const TABLE: &'static str = "extension provider";
     type Key = Name;
-    type Bucket = ();
+    /// The host and the port that are called by gRPC.
+    type Bucket = (Name, u16);
 
-    fn buckets(_key: &Name, _row: &Self) -> Vec<()> {
-        Vec::new()
+    fn buckets(_key: &Name, row: &Self) -> Vec<(Name, u16)> {
+        match row {
+            Self::Asks(asks) => match asks.speaks {
+                Speaks::Grpc => vec![(asks.host.clone(), asks.port)],
+                Speaks::Http(_) => Vec::new(),
+            },
+            Self::Unusable => Vec::new(),
+        }
+    }
+}
+
+impl Provider {
+    /// Whether a service of that namespace may be the one that it means.
+    pub(crate) fn may_be_in(&self, namespace: &Name) -> bool {
+        match self {
+            Self::Asks(asks) => asks.namespace.as_ref().is_none_or(|named| named == namespace),
+            Self::Unusable => false,
+        }
     }
 }
 
@@ -187,7 +204,7 @@ fn common(fields: &Fields<'_>, speaks: Speaks, problems: &mut Problems) -> Optio
     if fields.get("port").is_none() {
         problems.invalid(&fields.at.field("port"), "the port of the service is missing");
     }
-    let port = fields.number("port", 1..=65535, problems);
+    let port = fields.number_or_text("port", 1..=65535, problems);
     let timeout = timeout(fields, problems);
     let fail_open = boolean(fields, "failOpen", problems);
     let clear_route_cache = boolean(fields, "clearRouteCache", problems);
@@ -263,7 +280,7 @@ fn body(fields: &Fields<'_>, problems: &mut Problems) -> Option<Body> {
         problems.invalid(&body.at.field("maxRequestBytes"), "how many bytes to send at most is missing");
     }
     Some(Body {
-        most: body.number("maxRequestBytes", 1..=u32::MAX, problems)?,
+        most: body.number_or_text("maxRequestBytes", 1..=u32::MAX, problems)?,
         partial: boolean(&body, "allowPartialMessage", problems),
         as_bytes: boolean(&body, "packAsBytes", problems),
     })
@@ -359,6 +376,21 @@ mod tests {
     }
 
     #[test]
+    fn what_istio_itself_takes_is_read() {
+        let body = json!({"maxRequestBytes": "4096"});
+        let http = json!({
+            "service": "A.example", "port": "8000", "includeHeadersInCheck": ["x-old"],
+            "includeRequestBodyInCheck": body,
+        });
+        let (asks, problems) = read(&json!({"name": "a", "envoyExtAuthzHttp": http}));
+        assert_eq!(problems, Vec::<String>::new());
+        let asks = asks.unwrap();
+        assert_eq!((&*asks.host, asks.port, asks.body.unwrap().most), ("a.example", 8000, 4096));
+        let Speaks::Http(http) = asks.speaks else { panic!("it is asked by HTTP") };
+        assert_eq!(http.asked_with, [Pattern::Exact("x-old".to_owned())]);
+    }
+
+    #[test]
     fn times_are_read_as_json_has_them() {
         let time = |text: &str| {
             let grpc = json!({"service": "a", "port": 1, "timeout": text});
@@ -377,6 +409,10 @@ mod tests {
         for (field, value) in [
             ("port", json!(999_999)),
             ("port", json!(0)),
+            ("port", json!("0")),
+            ("port", json!("+80")),
+            ("port", json!("")),
+            ("port", json!("99999999999")),
             ("service", json!("")),
             ("service", json!("a/b/c")),
             ("pathPrefix", json!("check")),

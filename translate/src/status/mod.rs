@@ -225,7 +225,7 @@ fn derive(
         resolved_routes,
         applied_routes,
         routes_of: _,
-        policies_of: _,
+        policies_of,
         wanted_keys: _,
         installation_of,
     } = bindings;
@@ -239,7 +239,7 @@ fn derive(
         Kind::HTTPRoute | Kind::GRPCRoute | Kind::TCPRoute | Kind::TLSRoute => {
             route::of(reads, known, resolved_routes, applied_routes, waypoint_of, object)
         }
-        Kind::AuthorizationPolicy => policy::of(reads, known, waypoint_of, settings, &key),
+        Kind::AuthorizationPolicy => policy::of(reads, known, waypoint_of, policies_of, settings, &key),
         Kind::ConfigMap => mesh_config::of(reads, known.inputs),
         Kind::RequestAuthentication => authentication::of(reads, known, waypoint_of, settings, &key),
         Kind::Namespace | Kind::EndpointSlice | Kind::Pod | Kind::ReferenceGrant => None,

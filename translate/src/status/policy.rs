@@ -9,20 +9,16 @@ use super::{
     programmed::{Known, Place},
 };
 use crate::{
-    bind::{asked_of, waypoint_of::WaypointOf},
+    bind::{asked_of, policies_of::PoliciesOf, waypoint_of::WaypointOf},
     derive::{Derived, Reads},
     inputs::Inputs,
     mesh::{
         mesh_config::RootNamespace,
         name::{Key, PortKey},
-        protocol::Protocol,
         service,
         waypoint::EVERY_WAYPOINT,
     },
-    policy::{
-        authorization::{Authorization, custom},
-        target::Target,
-    },
+    policy::{authorization::custom, target::Target},
     settings::Settings,
 };
 
@@ -31,6 +27,7 @@ pub(super) fn of(
     reads: &Reads,
     known: Known<'_>,
     waypoint_of: &Derived<WaypointOf>,
+    policies_of: &Derived<PoliciesOf>,
     settings: &Settings,
     key: &Key,
 ) -> Option<Status> {
@@ -39,14 +36,14 @@ pub(super) fn of(
     if !policy.targeted {
         return None;
     }
-    let unasked = policy.judgement.asks.as_ref().and_then(|name| unasked(reads, inputs, policy, name));
+    let unasked = policy.judgement.asks.as_ref().and_then(|name| unasked(reads, inputs, name));
     let too_early = custom::too_early(&policy.judgement).map(|at| {
         format!("{at}: nobody knows this yet when an extension provider is asked, so it is taken as given")
     });
     let problems = policy.problems.iter().map(ToString::to_string).chain(unasked).chain(too_early);
     let condition = accepted(reads, inputs, waypoint_of, settings, &policy.targets, problems);
     let programmed = known.programmed(reads, &places(reads, inputs, waypoint_of, settings, &policy.targets));
-    let in_part = enforced::of(reads, inputs, policy);
+    let in_part = enforced::of(reads, inputs, waypoint_of, policies_of, (key, policy));
     Some(Status {
         observed_generation: policy.generation,
         conditions: [condition, programmed].into_iter().chain(in_part).collect(),
@@ -192,24 +189,8 @@ fn is_ours(reads: &Reads, inputs: &Inputs, settings: &Settings, class: &Name) ->
         || settings.classes.admit(class, inputs.classes.get(reads, class).map(|class| &**class))
 }
 
-/// Why the provider of a policy is not asked, everywhere or somewhere.
-fn unasked(reads: &Reads, inputs: &Inputs, policy: &Authorization, name: &Name) -> Option<String> {
-    if let Err(why) = asked_of::resolve(reads, inputs, name) {
-        return Some(format!("{why}, so what the rules match is denied"));
-    }
-    let of_tcp = |target: &Target| {
-        let (key, bucket) = match target {
-            Target::Service(key) => (key, service::Bucket::DeclaredBy(key.reference(Kind::Service))),
-            Target::Entry(key) => (key, service::Bucket::DeclaredBy(key.reference(Kind::ServiceEntry))),
-            Target::Gateway(_) | Target::Class(_) | Target::ClassFromAnywhere(_) => return None,
-        };
-        let mut rows = inputs.services.bucket(reads, &bucket);
-        let speaks = |row: &service::Service| row.ports.iter().any(|port| port.protocol == Protocol::Tcp);
-        rows.any(|(_, row)| speaks(row)).then(|| key.to_string())
-    };
-    policy.targets.iter().find_map(of_tcp).map(|service| {
-        format!(
-            "on the TCP ports of {service} what the rules match is denied: extension provider {name:?} is asked about requests, and a connection has none"
-        )
-    })
+/// Why the provider of a policy is asked nowhere.
+fn unasked(reads: &Reads, inputs: &Inputs, name: &Name) -> Option<String> {
+    let why = asked_of::resolve(reads, inputs, name).err()?;
+    Some(format!("{why}, so what the rules match is denied"))
 }

@@ -214,9 +214,11 @@ impl Inquiry<'_> {
         let layer = config.of_tunnels(protocol);
         let mut place = Place::Tunnel;
         let mut tunnel = config.judges_tunnels(protocol).then(|| stage(layer, connection())).transpose()?;
-        if layer == Layer::Unnamed && tunnel.as_ref().is_some_and(|stage| !stage.because.denies()) {
+        if layer == Layer::Unnamed
+            && let Some(unnamed) = tunnel.take_if(|stage| !stage.because.denies())
+        {
             place = Place::Connection;
-            tunnel = Some(stage(Layer::Named, connection())?);
+            tunnel = Some(Stage { asked: unnamed.asked, ..stage(Layer::Named, connection())? });
         }
         let of_connection =
             |stage| Judged { stage, place, route: self.of_connection(config, key, peer, server_name) };

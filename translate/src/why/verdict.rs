@@ -53,7 +53,18 @@ impl Bench<'_> {
         let at = self.config.at(self.key.port, layer);
         let mut doubts = Vec::new();
         let mut asked = Vec::new();
-        for one in self.config.policies.asked_at(layer) {
+        // About a tunnel somebody is asked when it is to be opened, before its server name is known.
+        let asking = match layer {
+            Layer::Http => self.config.policies.asked_at(layer),
+            Layer::Tcp | Layer::Unnamed => self.config.policies.asked_at(Layer::Tcp),
+            Layer::Named => Vec::new(),
+        };
+        let asked_about = match layer {
+            Layer::Http => at,
+            Layer::Tcp | Layer::Unnamed | Layer::Named => self.config.at(self.key.port, Layer::Tcp),
+        };
+        for one in asking {
+            let at = asked_about;
             let (matches, unsure) = self.matching(&one.policies, Action::Deny, at, facts, custom::at_first);
             doubts.extend(unsure);
             let Some(rule) = self.decisive(matches, Action::Deny, at, facts) else { continue };
@@ -173,9 +184,8 @@ impl Bench<'_> {
             given: given(judgement, &rule, at.layer),
             unasked: judgement.asks.as_ref().filter(|_| !self.is_asked(key, at.layer)).map(|name| {
                 let resolved = asked_of::resolve(&Reads::default(), &self.inquiry.mesh.inputs, name);
-                resolved.err().unwrap_or_else(|| {
-                    format!("extension provider {name:?} is asked about requests, and a connection has none")
-                })
+                let known = || self.config.policies.asked.iter().find(|asked| asked.name == *name);
+                resolved.err().or_else(|| known().map(custom::unheard)).unwrap_or_default()
             }),
             problems: self.problems(key),
             also: matches.map(|(_, key, _, rule)| (policy(key), rule.index)).collect(),

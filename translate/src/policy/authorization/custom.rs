@@ -1,7 +1,8 @@
 //! CUSTOM policies: a provider outside decides about what their rules match.
 //!
 //! For each provider two filters: RBAC rules that decide nothing and say in metadata which of them
-//! matched, and the one that asks, which runs only if a rule of its own provider is named there.
+//! matched, and the one that asks, which runs only if a rule of its own provider is named there. They run
+//! for each request, or before a tunnel is opened.
 
 use proto::{
     Name,
@@ -11,7 +12,7 @@ use proto::{
 use super::{Action, At, Clause, Judgement, Layer, Rule, Source, emit::emit_rule, string};
 use crate::{
     bind::asked_of::Asked,
-    envoy::extension::typed,
+    envoy::{connect_terminate::L4_ASK, extension::typed},
     fields::{Fields, Problems},
     mesh::{
         name::{Key, PortKey},
@@ -36,24 +37,43 @@ pub(super) fn lower(spec: &Fields<'_>, problems: &mut Problems) -> Option<Name> 
     None
 }
 
-/// Whether anybody can be asked there. Envoy makes the filters of a route when a request arrives, and the
-/// route of a tunnel is found later: what its policies ask would be asked by nobody.
-pub(crate) const fn can_ask(layer: Layer) -> bool {
+/// How the names of our own headers begin: how a tunnel finds its way is nobody's business.
+const OURS: &str = "x-wp-";
+
+/// Those of the providers that can be asked there. By HTTP nobody can be asked about a tunnel: it would be
+/// asked by a CONNECT of its own.
+pub(crate) fn at_layer(asked: &[Asked], layer: Layer) -> Vec<&Asked> {
     match layer {
-        Layer::Http => true,
-        Layer::Tcp | Layer::Unnamed | Layer::Named => false,
+        Layer::Http => asked.iter().collect(),
+        Layer::Tcp | Layer::Unnamed | Layer::Named => {
+            asked.iter().filter(|one| can_ask_about_tunnels(one)).take(L4_ASK.len()).collect()
+        }
     }
 }
 
-/// The filters that ask about the requests of an HTTP port, in the order of the providers' names.
+/// Why a provider is not asked about connections.
+pub(crate) fn unheard(asked: &Asked) -> String {
+    let Asked { name, provider, .. } = asked;
+    match provider.speaks {
+        Speaks::Http(_) => format!(
+            "extension provider {name:?} is asked by HTTP, which cannot ask about a connection; envoyExtAuthzGrpc can"
+        ),
+        Speaks::Grpc => {
+            format!("so many others are asked about a connection that extension provider {name:?} cannot be")
+        }
+    }
+}
+
+/// The filters that ask about the requests of an HTTP port or the tunnels of a TCP port, for each provider,
+/// in the order of their names.
 pub(crate) fn emit(
     asked: &[Asked],
     key: &PortKey,
     at: At<'_>,
     settings: &Settings,
-) -> Vec<core::TypedExtensionConfig> {
+) -> Vec<Vec<core::TypedExtensionConfig>> {
     let mut filters = Vec::new();
-    for one in asked {
+    for one in at_layer(asked, at.layer) {
         let rules = one.policies.iter().flat_map(|(policy, judgement)| {
             let rules = judgement.rules.iter();
             rules.filter_map(move |rule| {
@@ -75,8 +95,10 @@ pub(crate) fn emit(
             shadow_rules_stat_prefix: SHADOW.to_owned(),
             ..http_rbac::Rbac::default()
         };
-        filters.push(typed(&format!("custom-{}", one.name), &matched));
-        filters.push(typed(&format!("ask-{}", one.name), &ask(one, &key.waypoint, settings)));
+        filters.push(vec![
+            typed(&format!("custom-{}", one.name), &matched),
+            typed(&format!("ask-{}", one.name), &ask(one, &key.waypoint, at.layer, settings)),
+        ]);
     }
     filters
 }
@@ -121,7 +143,14 @@ fn gate(provider: &Name) -> String {
     format!("istio-ext-authz-{provider}/")
 }
 
-fn ask(asked: &Asked, waypoint: &Key, settings: &Settings) -> HttpExtAuthz {
+fn can_ask_about_tunnels(asked: &Asked) -> bool {
+    match asked.provider.speaks {
+        Speaks::Grpc => true,
+        Speaks::Http(_) => false,
+    }
+}
+
+fn ask(asked: &Asked, waypoint: &Key, layer: Layer, settings: &Settings) -> HttpExtAuthz {
     let ExtAuthz {
         namespace: _,
         host,
@@ -151,6 +180,11 @@ fn ask(asked: &Asked, waypoint: &Key, settings: &Settings) -> HttpExtAuthz {
             ..core::GrpcService::default()
         }),
     };
+    // What is in a tunnel is no body, and whoever waited for it would wait for the tunnel.
+    let of_request = match layer {
+        Layer::Http => true,
+        Layer::Tcp | Layer::Unnamed | Layer::Named => false,
+    };
     let allowed_headers = match speaks {
         Speaks::Http(http) => any_of(&http.asked_with),
         Speaks::Grpc => None,
@@ -159,14 +193,16 @@ fn ask(asked: &Asked, waypoint: &Key, settings: &Settings) -> HttpExtAuthz {
         services: Some(services),
         transport_api_version: core::ApiVersion::V3.into(),
         failure_mode_allow: *fail_open,
-        clear_route_cache: *clear_route_cache,
+        // Where a tunnel leads is settled before somebody is asked, and is part of the question.
+        clear_route_cache: *clear_route_cache && of_request,
         status_on_error: status_on_error.map(|status| http_status::HttpStatus { code: i32::from(status) }),
-        with_request_body: body.map(|body| ext_authz::BufferSettings {
+        with_request_body: body.filter(|_| of_request).map(|body| ext_authz::BufferSettings {
             max_request_bytes: body.most,
             allow_partial_message: body.partial,
             pack_as_bytes: body.as_bytes,
         }),
         allowed_headers,
+        disallowed_headers: any_of(&[Pattern::Prefix(OURS.to_owned())]),
         filter_enabled_metadata: Some(matcher::MetadataMatcher {
             filter: "envoy.filters.http.rbac".to_owned(),
             path: vec![matcher::metadata_matcher::PathSegment {

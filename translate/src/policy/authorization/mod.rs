@@ -221,6 +221,12 @@ impl Rule {
         sources.map(|clause| &clause.at).chain(operations.map(|clause| &clause.at))
     }
 
+    /// The fields that ask which name a connection is for.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &FieldPath> {
+        let operations = self.to.iter().flatten().chain(&self.when_operation);
+        operations.filter(|clause| clause.any.iter().any(Operation::asks_name)).map(|clause| &clause.at)
+    }
+
     /// The fields that a tunnel cannot answer while it does not show whether there is HTTP in it.
     pub(crate) fn unknown_at_first(&self) -> impl Iterator<Item = &FieldPath> {
         let sources = self.from.iter().flatten().chain(&self.when_source);
