@@ -20,6 +20,7 @@ mod keys;
 mod mesh_config;
 mod names;
 mod places;
+mod providers;
 mod reports;
 mod rotation;
 mod routing;
