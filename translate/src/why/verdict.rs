@@ -51,32 +51,7 @@ impl Bench<'_> {
     /// What becomes of it at that layer. What cannot be told is no answer.
     pub(super) fn stage(self, layer: Layer, facts: &Facts<'_>) -> Result<Stage, Doubts> {
         let at = self.config.at(self.key.port, layer);
-        let mut doubts = Vec::new();
-        let mut asked = Vec::new();
-        // About a tunnel somebody is asked when it is to be opened, before its server name is known.
-        let asking = match layer {
-            Layer::Http => self.config.policies.asked_at(layer),
-            Layer::Tcp | Layer::Unnamed => self.config.policies.asked_at(Layer::Tcp),
-            Layer::Named => Vec::new(),
-        };
-        let asked_about = match layer {
-            Layer::Http => at,
-            Layer::Tcp | Layer::Unnamed | Layer::Named => self.config.at(self.key.port, Layer::Tcp),
-        };
-        for one in asking {
-            let at = asked_about;
-            let (matches, unsure) = self.matching(&one.policies, Action::Deny, at, facts, custom::at_first);
-            doubts.extend(unsure);
-            let Some(rule) = self.decisive(matches, Action::Deny, at, facts) else { continue };
-            let service = one.port(&self.key.waypoint);
-            let domain = &self.inquiry.mesh.settings.cluster_domain;
-            asked.push(Asked {
-                provider: one.name.clone(),
-                service: format!("{}:{}", service.service.host(domain), service.port),
-                fail_open: one.provider.fail_open,
-                rule,
-            });
-        }
+        let (asked, mut doubts) = self.asked(layer, facts);
         let stage = |because, asked, token, reported| Stage { because, asked, token, reported };
         let (token, claims) = self.token(layer, facts);
         if let Some(Token::Refused(refusal)) = &token {
@@ -164,6 +139,32 @@ impl Bench<'_> {
         }
         matches.sort_by(|one, other| one.0.cmp(&other.0));
         (matches, doubts)
+    }
+
+    /// Who is asked there, and what it cannot be told for.
+    fn asked(self, layer: Layer, facts: &Facts<'_>) -> (Vec<Asked>, Doubts) {
+        // About a tunnel somebody is asked when it is to be opened, before its server name is known.
+        let layer = match layer {
+            Layer::Http => Layer::Http,
+            Layer::Tcp | Layer::Unnamed => Layer::Tcp,
+            Layer::Named => return (Vec::new(), Doubts::default()),
+        };
+        let at = self.config.at(self.key.port, layer);
+        let (mut asked, mut doubts) = (Vec::new(), Doubts::default());
+        for one in self.config.policies.asked_at(layer) {
+            let (matches, unsure) = self.matching(&one.policies, Action::Deny, at, facts, custom::at_first);
+            doubts.extend(unsure);
+            let Some(rule) = self.decisive(matches, Action::Deny, at, facts) else { continue };
+            let service = one.port(&self.key.waypoint);
+            let domain = &self.inquiry.mesh.settings.cluster_domain;
+            asked.push(Asked {
+                provider: one.name.clone(),
+                service: format!("{}:{}", service.service.host(domain), service.port),
+                fail_open: one.provider.fail_open,
+                rule,
+            });
+        }
+        (asked, doubts)
     }
 
     /// The rule that makes the verdict: the first by its name, which is the one in Envoy's logs.
