@@ -160,7 +160,7 @@ const CLASSES: &[(&str, Answer)] = &[
         Shown(&[
             "two_providers_are_asked_each_about_its_own_rules_only",
             "what_is_emitted_judges_as_the_api_says",
-            "on_tcp_nobody_is_asked_and_what_the_rules_match_is_refused",
+            "where_nobody_answers_a_tunnel_ends_as_the_mesh_says",
         ]),
     ),
     (
