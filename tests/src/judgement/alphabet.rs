@@ -2,9 +2,6 @@
 
 use super::field::Kind;
 
-/// What random policies leave out.
-pub(crate) const LEFT_OUT: &[Kind] = &[];
-
 /// Keys of conditions.
 pub(crate) const KEYS: &[(&str, Kind)] = &[
     ("source.ip", Kind::SourceIp),

@@ -9,8 +9,8 @@ use serde_json::{Map, Value, json};
 
 use super::{
     alphabet::{
-        ALIASES, BAD_KEYS, CLAIMS, HOSTS, KEYS, LEFT_OUT, LINES, METHODS, NAMES, PATHS, PEERS, SOURCES,
-        bad_values, values,
+        ALIASES, BAD_KEYS, CLAIMS, HOSTS, KEYS, LINES, METHODS, NAMES, PATHS, PEERS, SOURCES, bad_values,
+        values,
     },
     field::{Kind, OPERATION, SOURCE},
     request::{Answer, Body, Http, Request},
@@ -144,8 +144,7 @@ fn alternatives(name: &str, fields: &[(&str, Kind)], dice: &mut Dice) -> Value {
 }
 
 fn condition(dice: &mut Dice) -> Value {
-    let keys: Vec<_> = KEYS.iter().filter(|(_, kind)| !LEFT_OUT.contains(kind)).copied().collect();
-    let (key, kind) = dice.one(&keys).unwrap_or(("", Kind::Header));
+    let (key, kind) = dice.one(KEYS).unwrap_or(("", Kind::Header));
     let key = if dice.once_in(60) { dice.text(BAD_KEYS) } else { key.to_owned() };
     // What stands in a condition on `:path` is no template.
     let kind = if key == "request.headers[:path]" && dice.once_in(2) { Kind::Header } else { kind };
@@ -337,6 +336,5 @@ fn meet(request: &mut Request, kind: Kind, key: &str, values: &Value, dice: &mut
 /// The kinds of fields that random policies have.
 pub fn kinds() -> impl Iterator<Item = Kind> {
     let listed = SOURCE.iter().chain(&OPERATION).chain(KEYS).map(|(_, kind)| *kind);
-    let listed: BTreeSet<_> = listed.filter(|kind| !LEFT_OUT.contains(kind)).collect();
-    listed.into_iter()
+    listed.collect::<BTreeSet<_>>().into_iter()
 }
