@@ -1,7 +1,11 @@
 //! The settings of a mesh on the command line.
 
+use std::path::Path;
+
 use clap::{Args, ValueEnum};
+use proto::Object;
 use translate::{Bind, Classes, Pinned, Settings};
+use watch::{Complaint, Wanted};
 
 /// What holds for the whole mesh.
 #[derive(Clone, Debug, Args)]
@@ -43,6 +47,14 @@ enum ModeArgument {
 }
 
 impl MeshArguments {
+    /// The mesh of a directory: its settings, its objects, and what is wrong with its manifests.
+    pub(super) fn read(&self, directory: &Path) -> anyhow::Result<(Settings, Vec<Object>, Vec<Complaint>)> {
+        let settings = self.settings(Bind::GatewayAddress);
+        let wanted = Wanted::by_reference([settings.mesh_config()]);
+        let (objects, complaints) = watch::read_directory(directory, &wanted)?;
+        Ok((settings.adopting(&objects), objects, complaints))
+    }
+
     /// The settings that were asked for; proxies listen as in `otherwise` if nobody says.
     pub(super) fn settings(&self, otherwise: Bind) -> Settings {
         let Self { trust_domain, cluster_domain, root_namespace, revision, mode, bind } = self;

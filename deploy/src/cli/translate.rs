@@ -3,8 +3,8 @@
 use std::{io::Write, path::PathBuf};
 
 use clap::Args;
-use translate::{Audience, Bind, Change, Mesh};
-use watch::{Severity, Wanted};
+use translate::{Audience, Change, Mesh};
+use watch::Severity;
 
 use super::{Ending, format::Format, gateway, mesh::MeshArguments, place::PlaceArguments, report};
 
@@ -29,10 +29,7 @@ pub(super) struct Translate {
 impl Translate {
     /// Prints to `out`; what is wrong with the manifests is told on `err`.
     pub(super) fn run(&self, out: &mut dyn Write, err: &mut dyn Write) -> anyhow::Result<Ending> {
-        let settings = self.mesh.settings(Bind::GatewayAddress);
-        let wanted = Wanted::by_reference([settings.mesh_config()]);
-        let (objects, complaints) = watch::read_directory(&self.directory, &wanted)?;
-        let settings = settings.adopting(&objects);
+        let (settings, objects, complaints) = self.mesh.read(&self.directory)?;
         let commit = Mesh::new(settings).commit(objects.into_iter().map(Change::Set));
         let report = report::report(&commit, self.gateway.as_ref(), &self.place.place());
         for complaint in &complaints {

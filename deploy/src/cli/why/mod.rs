@@ -17,10 +17,10 @@ use anyhow::{Context, ensure};
 use clap::{Args, ValueEnum};
 use serde_json::{Map, Value};
 use translate::{
-    Bind, Change, Mesh, Settings,
+    Change, Mesh, Settings,
     why::{Answer, Destination, Port, Question, Request, Sends, Verdict},
 };
-use watch::{Severity, Wanted};
+use watch::Severity;
 
 use self::asked::Header;
 use super::{Ending, mesh::MeshArguments};
@@ -106,10 +106,7 @@ impl Why {
     }
 
     fn answer(&self, err: &mut dyn Write) -> anyhow::Result<(Question, Answer)> {
-        let settings = self.mesh.settings(Bind::GatewayAddress);
-        let wanted = Wanted::by_reference([settings.mesh_config()]);
-        let (objects, complaints) = watch::read_directory(&self.directory, &wanted)?;
-        let settings = settings.adopting(&objects);
+        let (settings, objects, complaints) = self.mesh.read(&self.directory)?;
         let wrong: Vec<_> =
             complaints.iter().filter(|complaint| complaint.severity == Severity::Error).collect();
         for complaint in &wrong {
