@@ -65,6 +65,9 @@ fn keys_are_fetched_rotated_and_kept_when_what_is_served_is_bad() -> Result<()> 
                 json!({"issuer": discovered}),
             ]),
         )?;
+        // A stranger first: before the policy is there, every token passes.
+        becomes(lab, &new, "by-address", 401).await?;
+        becomes(lab, &new, &discovered, 401).await?;
         becomes(lab, &old, "by-address", 200).await?;
         becomes(lab, &old, &discovered, 200).await?;
         ensure!(asked_with(lab, &new.sign(&json!({"iss": "by-address"}))?).await? == 401, "a stranger's key");
@@ -132,6 +135,8 @@ fn policies_that_come_and_go_ask_nobody_again() -> Result<()> {
         let token = issuer.sign(&json!({"iss": "i", "sub": "a", "aud": "i"}))?;
         for round in 0..10 {
             lab.write("tokens.yaml", &rules(round))?;
+            // Before the policy is there, every token passes.
+            becomes(lab, &Issuer::new("stranger")?, "i", 401).await?;
             until("the token to be taken", PATIENCE, async || {
                 Ok((asked_with(lab, &token).await? == 200).then_some(()))
             })
