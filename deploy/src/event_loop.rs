@@ -4,10 +4,13 @@
 //!   Source ─► Mesh::commit ──────────► Cache::publish ─► proxies
 //!                  │                        ▲               │
 //!                  └─► Certificates ────────┤               ▼
-//!                  └─► Keys ─► watch::follow_keys ─► told, a Change like others
+//!                  ├─► Keys ─► watch::follow_keys ─► told, a Change like others
+//!                  └─► Outbox ─► whoever writes to the cluster ─► Told, a Change like others
 //!   CertificatesDue ──────▲                 └── seen ── Proxy ─► "acknowledged"
 //!                                                          └─► Progress ─ ProgressDue ─► a Change like others
 //! ```
+
+mod outbox;
 
 use std::{
     mem,
@@ -25,6 +28,8 @@ use translate::{Audience, Change, Commit, Mesh, Revision};
 use watch::{Told, Update};
 use xds::{Cache, Group, Observation};
 
+pub use outbox::{Orders, Outbox};
+
 use crate::{
     acknowledgements::{Acknowledgements, Publish},
     certificates::Certificates,
@@ -40,6 +45,8 @@ pub enum Event {
     Source(Update),
     /// Something came of fetching keys.
     Keys(Told),
+    /// Whoever writes to the cluster says what became of it.
+    Told(Change),
     /// A proxy did something.
     Proxy(Observation),
     /// What proxies did is to be told to the mesh.
@@ -63,6 +70,7 @@ pub struct EventLoop {
     cache: Arc<Cache>,
     certificates: Certificates,
     keys: Keys,
+    outbox: Outbox,
     acknowledgements: Acknowledgements,
     progress: Progress,
     gathering: Gathering,
@@ -88,6 +96,8 @@ pub struct Inbox {
     pub observations: mpsc::UnboundedReceiver<(Observation, Instant)>,
     /// What came of fetching keys.
     pub keys: mpsc::Receiver<Told>,
+    /// What those say whom the outbox leads to; nobody has to.
+    pub told: mpsc::Receiver<Change>,
     /// How often to look at the certificates.
     pub renewal_period: Duration,
 }
@@ -99,6 +109,7 @@ impl EventLoop {
         cache: Arc<Cache>,
         certificates: Certificates,
         keys: Keys,
+        outbox: Outbox,
         ready: oneshot::Sender<()>,
     ) -> Self {
         let gathering = Gathering::Until { seen: keys.kept(), ready };
@@ -107,6 +118,7 @@ impl EventLoop {
             cache,
             certificates,
             keys,
+            outbox,
             acknowledgements: Acknowledgements::default(),
             progress: Progress::default(),
             gathering,
@@ -124,6 +136,7 @@ impl EventLoop {
                 () = stop.cancelled() => return,
                 Some(update) = inbox.updates.recv() => (Event::Source(update), Instant::now()),
                 Some(told) = inbox.keys.recv() => (Event::Keys(told), Instant::now()),
+                Some(change) = inbox.told.recv() => (Event::Told(change), Instant::now()),
                 Some((observation, instant)) = inbox.observations.recv() => (Event::Proxy(observation), instant),
                 () = passed(due) => (Event::ProgressDue, Instant::now()),
                 _ = renewals.tick() => (Event::CertificatesDue, Instant::now()),
@@ -135,10 +148,8 @@ impl EventLoop {
     /// Does everything that follows from one event.
     pub fn step(&mut self, event: Event, now: Moment) {
         match event {
-            Event::Source(Update::Changes(changes)) => match &mut self.gathering {
-                Gathering::Until { seen, .. } => seen.extend(changes),
-                Gathering::Done => self.commit(changes, now),
-            },
+            Event::Source(Update::Changes(changes)) => self.take(changes, now),
+            Event::Told(change) => self.take(vec![change], now),
             Event::Source(Update::Ready) => {
                 if let Gathering::Until { seen, ready } = mem::replace(&mut self.gathering, Gathering::Done) {
                     self.progress.start(now.instant);
@@ -173,6 +184,13 @@ impl EventLoop {
         }
     }
 
+    fn take(&mut self, changes: Vec<Change>, now: Moment) {
+        match &mut self.gathering {
+            Gathering::Until { seen, .. } => seen.extend(changes),
+            Gathering::Done => self.commit(changes, now),
+        }
+    }
+
     /// When the mesh is to be told of what proxies did. It knows of none of them before it knows what
     /// exists.
     fn progress_due(&self) -> Option<Instant> {
@@ -189,6 +207,7 @@ impl EventLoop {
         for (object, status) in &statuses {
             journal::status(object, status.as_ref());
         }
+        self.outbox.post(&waypoints, statuses);
         for (gateway, plan) in waypoints {
             if let Some(plan) = plan {
                 // In one publish with what refers to them: a listener without its certificate serves nobody.

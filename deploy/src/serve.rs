@@ -1,19 +1,16 @@
-//! The serving process: its tasks, who owns them, and how it ends.
+//! The serving process: what it is made of, and how that is connected.
 
 use std::{
-    collections::BTreeMap,
-    future::Future,
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 use tokio::{
     net::TcpListener,
     sync::{mpsc, oneshot},
-    task::{Id, JoinSet},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::info;
@@ -28,7 +25,11 @@ use crate::{
     identity::{Authority, Leaves, ServerCertificates, ServerNames, token::TokenKey},
     keys::Keys,
     objects::Objects,
+    place::Place,
     state::{Readable, StateDirectory, replace_file},
+    tasks::Tasks,
+    waypoint::Template,
+    writers,
 };
 
 /// What to serve, and where.
@@ -36,6 +37,10 @@ use crate::{
 pub struct Options {
     /// Where the objects of the mesh come from.
     pub objects: Objects,
+    /// Where we are ourselves.
+    pub place: Place,
+    /// What the pods of waypoints are made with.
+    pub template: Template,
     /// Where keys and certificates are kept.
     pub state: StateDirectory,
     /// Where proxies reach us; with port 0 the system chooses one.
@@ -50,13 +55,19 @@ pub struct Options {
     pub ready_file: Option<PathBuf>,
 }
 
-/// What a task of ours gives back: that it was told to end, or why it could not go on.
-type Ended = anyhow::Result<()>;
-
 /// Serves until `stop`. Returns before that only with the reason why serving cannot go on.
 pub async fn serve(options: Options, stop: CancellationToken) -> anyhow::Result<()> {
-    let Options { objects, state, listen, settings, certificate_lifetime, keys: fetching, ready_file } =
-        options;
+    let Options {
+        objects,
+        place,
+        template,
+        state,
+        listen,
+        settings,
+        certificate_lifetime,
+        keys: fetching,
+        ready_file,
+    } = options;
     let wanted = Wanted::by_reference([settings.mesh_config()]);
     let settings = tokio::select! {
         () = stop.cancelled() => return Ok(()),
@@ -82,40 +93,28 @@ pub async fn serve(options: Options, stop: CancellationToken) -> anyhow::Result<
     // Without a bound, for the loop must not wait: what it wishes follows from its own commits.
     let (wish, wishes) = mpsc::unbounded_channel();
     let (told, keys) = mpsc::channel(16);
+    let mut tasks = Tasks::new(stop.clone());
+    let (tell, hears) = mpsc::channel(16);
+    let outbox = writers::start(&mut tasks, &objects, &place, template, tell);
     let inbox = Inbox {
         updates,
         observations,
         keys,
+        told: hears,
         renewal_period: Certificates::renewal_period(certificate_lifetime),
     };
     let kept = Keys::open(state.path(), wish);
-    let event_loop = EventLoop::new(Mesh::new(settings), Arc::clone(&cache), certificates, kept, ready);
+    let mesh = Mesh::new(settings);
+    let event_loop = EventLoop::new(mesh, Arc::clone(&cache), certificates, kept, outbox, ready);
     let observer: Observer = Arc::new(move |seen| {
         // The loop is gone only when everything is about to end.
         observation.send((seen.clone(), Instant::now())).ok();
     });
 
-    let mut tasks = Tasks::new(stop.clone());
-    tasks.spawn("source of objects", {
-        let stop = stop.clone();
-        async move {
-            tokio::select! {
-                // Told to end, the loop hangs up on the source, which is then no failure of the source.
-                biased;
-                () = stop.cancelled() => Ok(()),
-                ended = objects.follow(wanted, update) => ended,
-            }
-        }
-    });
-    tasks.spawn("fetching of keys", {
-        let stop = stop.clone();
-        async move {
-            tokio::select! {
-                biased;
-                () = stop.cancelled() => Ok(()),
-                () = follow_keys(fetching, wishes, told) => Ok(()),
-            }
-        }
+    tasks.spawn_forever("source of objects", objects.follow(wanted, update));
+    tasks.spawn_forever("fetching of keys", async move {
+        follow_keys(fetching, wishes, told).await;
+        Ok(())
     });
     tasks.spawn("event loop", {
         let stop = stop.clone();
@@ -143,93 +142,4 @@ pub async fn serve(options: Options, stop: CancellationToken) -> anyhow::Result<
 fn write_address(path: &Path, address: SocketAddr) -> anyhow::Result<()> {
     replace_file(path, format!("{address}\n").as_bytes(), Readable::Everyone)
         .with_context(|| format!("cannot write {}", path.display()))
-}
-
-/// The tasks of the process. The first that ends ends all.
-struct Tasks {
-    running: JoinSet<Ended>,
-    names: BTreeMap<Id, &'static str>,
-    stop: CancellationToken,
-}
-
-impl Tasks {
-    fn new(stop: CancellationToken) -> Self {
-        Self { running: JoinSet::new(), names: BTreeMap::new(), stop }
-    }
-
-    fn spawn(&mut self, name: &'static str, task: impl Future<Output = Ended> + Send + 'static) {
-        let id = self.running.spawn(task).id();
-        self.names.insert(id, name);
-    }
-
-    /// Waits until all have ended. The error is that of the first which ended without being told to.
-    async fn join(mut self) -> anyhow::Result<()> {
-        let mut outcome = Ok(());
-        while let Some(ended) = self.running.join_next_with_id().await {
-            let (id, ended) = match ended {
-                Ok((id, ended)) => (id, ended),
-                Err(error) => (error.id(), Err(anyhow!(error))),
-            };
-            let name = self.names.remove(&id).unwrap_or("task");
-            let told_to = self.stop.is_cancelled();
-            let ended = match ended {
-                Ok(()) if told_to => Ok(()),
-                Ok(()) => Err(anyhow!("the {name} ended by itself")),
-                Err(error) => Err(error.context(format!("the {name} failed"))),
-            };
-            if outcome.is_ok() {
-                outcome = ended;
-            }
-            self.stop.cancel();
-        }
-        outcome
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::future::pending;
-
-    use super::*;
-
-    #[tokio::test]
-    async fn a_task_that_fails_ends_the_others_and_is_named() {
-        let stop = CancellationToken::new();
-        let mut tasks = Tasks::new(stop.clone());
-        tasks.spawn("patient", async move {
-            stop.cancelled().await;
-            Ok(())
-        });
-        tasks.spawn("source", async { Err(anyhow!("the disk is gone")) });
-        assert_eq!(format!("{:#}", tasks.join().await.unwrap_err()), "the source failed: the disk is gone");
-    }
-
-    #[tokio::test]
-    async fn a_panic_is_an_error_and_not_a_silence() {
-        let mut tasks = Tasks::new(CancellationToken::new());
-        tasks.spawn("event loop", async { panic!("a bug") });
-        let error = format!("{:#}", tasks.join().await.unwrap_err());
-        assert!(error.starts_with("the event loop failed: ") && error.contains("panicked"), "{error}");
-    }
-
-    #[tokio::test]
-    async fn a_task_that_has_no_more_to_do_is_an_error_unless_told_to_end() {
-        let mut tasks = Tasks::new(CancellationToken::new());
-        tasks.spawn("event loop", async { Ok(()) });
-        assert_eq!(tasks.join().await.unwrap_err().to_string(), "the event loop ended by itself");
-
-        let stop = CancellationToken::new();
-        let mut tasks = Tasks::new(stop.clone());
-        tasks.spawn("event loop", {
-            let stop = stop.clone();
-            async move {
-                tokio::select! {
-                    () = stop.cancelled() => Ok(()),
-                    () = pending() => Ok(()),
-                }
-            }
-        });
-        stop.cancel();
-        tasks.join().await.unwrap();
-    }
 }

@@ -21,7 +21,10 @@ use proto::{Kind, Object, ObjectRef};
 use serde_json::{Value, json};
 use tests::{cluster::Cluster, envoy_binary, process::Process, until};
 use tokio::{
-    sync::mpsc::{self, Receiver, UnboundedSender},
+    sync::{
+        mpsc::{self, Receiver, UnboundedSender},
+        watch,
+    },
     task::JoinHandle,
 };
 use translate::{Change, Mesh, Settings};
@@ -32,6 +35,7 @@ const PATIENCE: Duration = Duration::from_mins(1);
 struct Plant {
     mesh: Mesh,
     orders: UnboundedSender<Order>,
+    leads: watch::Sender<bool>,
     told: Receiver<Change>,
     task: JoinHandle<()>,
     client: Client,
@@ -69,10 +73,10 @@ impl Plant {
         cluster.grant(&account, &rules).await?;
         let (orders, taken) = mpsc::unbounded_channel();
         let (tell, told) = mpsc::channel(16);
-        let task = tokio::spawn(deployer::run(cluster.client_of(&account).await?, taken, tell));
-        orders.send(Order::Lead(true))?;
+        let (leads, is_leading) = watch::channel(true);
+        let task = tokio::spawn(deployer::run(cluster.client_of(&account).await?, taken, is_leading, tell));
         let (mesh, client) = (Mesh::new(Settings::default()), cluster.admin()?);
-        Ok(Self { mesh, orders, told, task, client, namespace, last: None })
+        Ok(Self { mesh, orders, leads, told, task, client, namespace, last: None })
     }
 
     /// Applies the Gateway `waypoint`, as users do, and tells the mesh of it as the server has it.
@@ -107,7 +111,7 @@ impl Plant {
             audience: AUDIENCE.to_owned(),
         };
         for (gateway, plan) in self.mesh.commit([change]).waypoints {
-            let order = Order::of(&gateway, plan.as_ref(), &template)?;
+            let order = Order::of(&gateway, plan.as_ref(), &template);
             self.last = Some(order.clone());
             self.orders.send(order)?;
         }
@@ -286,13 +290,13 @@ async fn a_gateway_that_somebody_else_runs_is_hindered_by_nothing_of_ours() -> R
 async fn nothing_is_written_by_who_does_not_lead_and_all_goes_when_it_is_no_waypoint() -> Result<()> {
     let cluster = Cluster::shared().await?;
     let mut plant = Plant::start(&cluster, "leading").await?;
-    plant.orders.send(Order::Lead(false))?;
+    plant.leads.send_replace(false);
     plant.gateway(&cluster, json!({})).await?;
     let mut other = Plant::start(&cluster, "leading-too").await?;
     other.gateway(&cluster, json!({})).await?;
     other.deployment("what the other one made meanwhile", |_| true).await?;
     ensure!(plant.deployments().get_opt("waypoint").await?.is_none(), "it was made by who does not lead");
-    plant.orders.send(Order::Lead(true))?;
+    plant.leads.send_replace(true);
     plant.deployment("the Deployment", |_| true).await?;
     plant.gateway(&cluster, json!({"spec": {"gatewayClassName": "somebody-elses"}})).await?;
     until("the Deployment to go", PATIENCE, async || {

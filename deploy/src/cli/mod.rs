@@ -7,6 +7,7 @@ mod gateway;
 mod keys;
 mod lifetime;
 mod mesh;
+mod own;
 mod place;
 mod report;
 mod serve;

@@ -13,8 +13,8 @@ use tracing::info;
 use translate::Bind;
 
 use super::{
-    Ending, cluster::ObjectsArguments, keys::KeyArguments, lifetime, mesh::MeshArguments,
-    state::StateArgument,
+    Ending, cluster::ObjectsArguments, keys::KeyArguments, lifetime, mesh::MeshArguments, own::OwnArguments,
+    state::StateArgument, template::TemplateArguments,
 };
 use crate::{
     serve::{self, Options},
@@ -33,6 +33,10 @@ pub(super) struct Serve {
     listen: SocketAddr,
     #[command(flatten)]
     mesh: MeshArguments,
+    #[command(flatten)]
+    own: OwnArguments,
+    #[command(flatten)]
+    template: TemplateArguments,
     /// How long the certificates of waypoints are good for; they are renewed well before
     #[arg(long, value_name = "TIME", default_value = "24h", value_parser = lifetime::parse)]
     certificate_lifetime: Duration,
@@ -53,8 +57,11 @@ impl Serve {
         // Proxies of a cluster are pods, with addresses of their own.
         let bind = if self.objects.is_directory() { Bind::GatewayAddress } else { Bind::Everywhere };
         let runtime = runtime::Builder::new_multi_thread().enable_all().build()?;
+        let place = self.own.place();
         let options = Options {
             objects: runtime.block_on(self.objects.open())?,
+            template: self.template.template(&place.namespace),
+            place,
             state: self.state.open()?,
             listen: self.listen,
             settings: self.mesh.settings(bind),

@@ -22,7 +22,10 @@ use std::{
 use kube::Client;
 use serde_json::Value;
 use tokio::{
-    sync::mpsc::{Sender, UnboundedReceiver, channel},
+    sync::{
+        mpsc::{Sender, UnboundedReceiver, channel},
+        watch,
+    },
     task::JoinSet,
     time::{Instant, sleep_until},
 };
@@ -36,7 +39,7 @@ use self::{
     live::{Live, News},
     writer::{Trouble, Writer},
 };
-use crate::waypoint::{self, MakeError, Template};
+use crate::waypoint::{self, Template};
 
 /// How soon what failed is tried again; each failure doubles it.
 const RETRY: Duration = Duration::from_secs(1);
@@ -52,54 +55,65 @@ pub enum Order {
     Leave(Audience),
     /// It is no waypoint of ours any more: nothing of ours is to run it.
     End(Audience),
-    /// Whether it is ours to write at all. Until it is said, it is not.
-    Lead(bool),
+    /// The objects that should run them cannot be made, and this is why. What runs them stays as it is.
+    Fail(Audience, String),
 }
 
 impl Order {
     /// What follows from a commit for one Gateway.
-    pub fn of(
-        gateway: &Audience,
-        plan: Option<&WaypointPlan>,
-        template: &Template,
-    ) -> Result<Self, MakeError> {
-        let Some(plan) = plan else { return Ok(Self::End(gateway.clone())) };
-        Ok(match &plan.installing {
+    pub fn of(gateway: &Audience, plan: Option<&WaypointPlan>, template: &Template) -> Self {
+        let Some(plan) = plan else { return Self::End(gateway.clone()) };
+        match &plan.installing {
             Installing::Ours(installation) => {
-                Self::Run(gateway.clone(), waypoint::objects(gateway, plan, installation, template)?)
+                match waypoint::objects(gateway, plan, installation, template) {
+                    Ok(objects) => Self::Run(gateway.clone(), objects),
+                    Err(error) => Self::Fail(gateway.clone(), format!("its objects cannot be made: {error}")),
+                }
             }
             Installing::Held | Installing::Others => Self::Leave(gateway.clone()),
-        })
+        }
     }
 }
 
-/// Follows `orders` until nobody gives any more. What keeps a Gateway's objects from being what they should
-/// be is sent to `told` each time that it changes.
-pub async fn run(client: Client, mut orders: UnboundedReceiver<Order>, told: Sender<Change>) {
+/// Follows `orders` until nobody gives any more, and writes while it `leads`. What keeps a Gateway's objects
+/// from being what they should be is sent to `told` each time that it changes.
+pub async fn run(
+    client: Client,
+    mut orders: UnboundedReceiver<Order>,
+    mut leads: watch::Receiver<bool>,
+    told: Sender<Change>,
+) {
     let (tell, mut news) = channel(256);
     let mut deployer = Deployer::new(Writer::new(client), told);
     // Empty while others lead.
     let mut followers = JoinSet::new();
     loop {
+        let leading = *leads.borrow_and_update();
+        if leading && followers.is_empty() {
+            info!("we write the objects of waypoints");
+            for kind in Made::ALL {
+                followers.spawn(live::follow(deployer.writer.client(), kind, tell.clone()));
+            }
+        } else if !leading && !followers.is_empty() {
+            followers.shutdown().await;
+            while news.try_recv().is_ok() {}
+            deployer.rest();
+        }
         tokio::select! {
+            changed = leads.changed() => if changed.is_err() {
+                return;
+            },
             order = orders.recv() => match order {
                 None => return,
-                Some(Order::Lead(true)) if followers.is_empty() => {
-                    info!("we write the objects of waypoints");
-                    for kind in Made::ALL {
-                        followers.spawn(live::follow(deployer.writer.client(), kind, tell.clone()));
-                    }
-                }
-                Some(Order::Lead(true)) => {}
-                Some(Order::Lead(false)) => {
-                    followers.shutdown().await;
-                    while news.try_recv().is_ok() {}
-                    deployer.rest();
-                }
                 Some(order) => deployer.take(order).await,
             },
             Some((kind, news)) = news.recv() => deployer.hear(kind, news),
-            () = deployer.due() => deployer.reconcile_next().await,
+            // Given up in the middle where leadership ends: whoever leads next looks at all of it.
+            () = deployer.due() => tokio::select! {
+                biased;
+                _ = leads.wait_for(|leads| !leads) => {}
+                () = deployer.reconcile_next() => {}
+            },
         }
     }
 }
@@ -142,12 +156,17 @@ impl Deployer {
                 self.tell(gateway, Hindrances::default()).await;
                 return;
             }
+            Order::Fail(gateway, why) => {
+                self.wanted.remove(&gateway);
+                self.due.remove(&gateway);
+                self.tell(gateway, Hindrances([why].into())).await;
+                return;
+            }
             Order::End(gateway) => {
                 // Its owner takes them along if it is gone; if it has another class now, we do.
                 self.wanted.insert(gateway.clone(), Vec::new());
                 gateway
             }
-            Order::Lead(_) => return,
         };
         self.failures.remove(&gateway);
         self.due.insert(gateway, Instant::now());

@@ -5,11 +5,15 @@ use std::collections::BTreeMap;
 use proto::{Kind, Object, ObjectRef, TypeUrl, Version};
 use serde_json::json;
 use tempfile::TempDir;
-use translate::{KeySet, KeySource, Origin, Settings};
+use translate::{Hindrances, KeySet, KeySource, Origin, Settings, status::Status};
 use xds::{Snapshot, StreamId};
 
 use super::*;
-use crate::identity::{Authority, Leaves, ServerCertificates, ServerNames};
+use crate::{
+    deployer::Order,
+    identity::{Authority, Leaves, ServerCertificates, ServerNames},
+    waypoint::{AUDIENCE, IMAGE, Template},
+};
 
 const LIFETIME: Duration = Duration::from_hours(3);
 
@@ -21,6 +25,8 @@ struct Rig {
     start: Moment,
     state: TempDir,
     wished: mpsc::UnboundedReceiver<watch::Wish>,
+    ordered: mpsc::UnboundedReceiver<Order>,
+    statuses: mpsc::UnboundedReceiver<(ObjectRef, Option<Status>)>,
 }
 
 impl Rig {
@@ -39,8 +45,17 @@ impl Rig {
         let (told, ready) = oneshot::channel();
         let (wish, wished) = mpsc::unbounded_channel();
         let keys = Keys::open(state.path(), wish);
-        let event_loop = EventLoop::new(Mesh::new(settings), Arc::clone(&cache), certificates, keys, told);
-        Self { event_loop, cache, ready, start, state, wished }
+        let template = Template {
+            image: IMAGE.to_owned(),
+            xds: Template::service("mesh"),
+            audience: AUDIENCE.to_owned(),
+        };
+        let (to, ordered) = mpsc::unbounded_channel();
+        let (status, statuses) = mpsc::unbounded_channel();
+        let outbox = Outbox { orders: Some(Orders { template, to }), statuses: Some(status) };
+        let mesh = Mesh::new(settings);
+        let event_loop = EventLoop::new(mesh, Arc::clone(&cache), certificates, keys, outbox, told);
+        Self { event_loop, cache, ready, start, state, wished, ordered, statuses }
     }
 
     /// One whose source has said all of `changes`.
@@ -57,6 +72,33 @@ impl Rig {
 
     fn keys(&mut self, told: Told) {
         self.event_loop.step(Event::Keys(told), self.start);
+    }
+
+    /// What was ordered since the last look: a word for each, and whose it is.
+    fn ordered(&mut self) -> Vec<(&'static str, String)> {
+        let mut orders = Vec::new();
+        while let Ok(order) = self.ordered.try_recv() {
+            let (word, gateway) = match order {
+                Order::Run(gateway, objects) if objects.is_empty() => ("run nothing", gateway),
+                Order::Run(gateway, _) => ("run", gateway),
+                Order::Leave(gateway) => ("leave", gateway),
+                Order::End(gateway) => ("end", gateway),
+                Order::Fail(gateway, _) => ("fail", gateway),
+            };
+            orders.push((word, gateway.to_string()));
+        }
+        orders
+    }
+
+    /// The statuses that were sent since the last look, of that object, as text.
+    fn statuses_of(&mut self, object: &ObjectRef) -> Vec<Option<String>> {
+        let mut seen = Vec::new();
+        while let Ok((of, status)) = self.statuses.try_recv() {
+            if of == *object {
+                seen.push(status.map(|status| format!("{status:?}")));
+            }
+        }
+        seen
     }
 
     fn due_after(&mut self, time: Duration) {
@@ -87,8 +129,12 @@ fn waypoint(name: &str) -> Change {
     Change::Set(Object::decode(gateway).unwrap().object)
 }
 
+fn reference(name: &str) -> ObjectRef {
+    ObjectRef { kind: Kind::Gateway, namespace: "default".into(), name: name.into() }
+}
+
 fn removal(name: &str) -> Change {
-    Change::Remove(ObjectRef { kind: Kind::Gateway, namespace: "default".into(), name: name.into() })
+    Change::Remove(reference(name))
 }
 
 fn secret(name: &str) -> (TypeUrl, String) {
@@ -248,4 +294,42 @@ fn nothing_is_told_of_proxies_before_it_is_known_what_exists() {
     rig.source(Update::Changes(vec![waypoint("one")]));
     rig.source(Update::Ready);
     assert!(rig.event_loop.progress_due().is_some());
+}
+
+#[test]
+fn what_is_to_be_written_follows_from_commits_and_not_before_the_source_is_complete() {
+    let mut rig = Rig::new();
+    rig.source(Update::Changes(vec![waypoint("one")]));
+    assert_eq!((rig.ordered(), rig.statuses_of(&reference("one")).len()), (vec![], 0));
+    rig.source(Update::Ready);
+    let of = |word: &'static str| vec![(word, "default/one".to_owned())];
+    assert_eq!(rig.ordered(), of("run"));
+    assert_eq!(rig.statuses_of(&reference("one")).len(), 1);
+    rig.source(Update::Changes(vec![waypoint("one")]));
+    assert_eq!((rig.ordered(), rig.statuses_of(&reference("one")).len()), (vec![], 0), "nothing moved");
+    rig.source(Update::Changes(vec![removal("one")]));
+    assert_eq!(rig.ordered(), of("end"));
+    assert_eq!(rig.statuses_of(&reference("one")), [None]);
+}
+
+#[test]
+fn what_hinders_a_waypoint_is_said_by_its_gateway_and_waits_for_the_source() {
+    let mut rig = Rig::new();
+    let gateway = Audience { namespace: "default".into(), name: "one".into() };
+    let hindered = |why: &[&str]| {
+        let why = why.iter().map(|why| (*why).to_owned()).collect();
+        Event::Told(Change::Hindered(gateway.clone(), Hindrances(why)))
+    };
+    rig.event_loop.step(hindered(&["the quota is used up"]), rig.start);
+    rig.source(Update::Changes(vec![waypoint("one")]));
+    rig.source(Update::Ready);
+    let says = |rig: &mut Rig| -> Vec<bool> {
+        let told = rig.statuses_of(&reference("one"));
+        told.iter().map(|status| status.as_ref().unwrap().contains("quota")).collect()
+    };
+    assert_eq!(says(&mut rig), [true]);
+    rig.ordered();
+    rig.event_loop.step(hindered(&[]), rig.start);
+    assert_eq!(says(&mut rig), [false]);
+    assert_eq!(rig.ordered(), [], "what is told orders nothing");
 }

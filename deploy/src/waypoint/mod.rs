@@ -9,7 +9,7 @@ mod deployment;
 mod metadata;
 mod service;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, num::NonZeroU16};
 
 use proto::RenderError;
 use serde_json::Value;
@@ -39,6 +39,16 @@ pub struct Template {
 pub const IMAGE: &str = "envoyproxy/envoy:distroless-v1.40.0";
 /// The audience of tokens unless another is asked for.
 pub const AUDIENCE: &str = "portolan";
+
+/// The port of our Service.
+const PORT: NonZeroU16 = NonZeroU16::MIN.saturating_add(15_009);
+
+impl Template {
+    /// Where proxies reach our Service if `namespace` is ours.
+    pub fn service(namespace: &str) -> Endpoint {
+        Endpoint { host: format!("portolan.{namespace}.svc"), port: PORT }
+    }
+}
 
 /// Why objects cannot be made: never a user's mistake.
 #[derive(Debug, thiserror::Error)]

@@ -8,6 +8,7 @@ use watch::Severity;
 
 use crate::{
     cli::{Ending, format::Format, gateway, mesh::MeshArguments, template::TemplateArguments},
+    place::NAMESPACE,
     waypoint,
 };
 
@@ -48,7 +49,7 @@ impl Objects {
             found = true;
             match &plan.installing {
                 Installing::Ours(installation) => {
-                    let template = self.template.template();
+                    let template = self.template.template(NAMESPACE);
                     for object in waypoint::objects(gateway, plan, installation, &template)? {
                         if self.output == Format::Yaml {
                             writeln!(out, "---")?;

@@ -1,0 +1,48 @@
+//! What follows from commits for those who write to a cluster. On a directory nobody does.
+
+use std::collections::BTreeMap;
+
+use proto::ObjectRef;
+use tokio::sync::mpsc::UnboundedSender;
+use translate::{Audience, WaypointPlan, status::Status};
+
+use crate::{deployer::Order, waypoint::Template};
+
+/// To whom the loop tells what follows from its commits. All without a bound, for the loop must not wait:
+/// what it sends follows from its own commits.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    /// To the deployer.
+    pub orders: Option<Orders>,
+    /// To whoever writes statuses: those that moved, `None` where nothing is said of an object any more.
+    pub statuses: Option<UnboundedSender<(ObjectRef, Option<Status>)>>,
+}
+
+/// The way to the deployer.
+#[derive(Debug)]
+pub struct Orders {
+    /// What holds for the objects of every waypoint.
+    pub template: Template,
+    /// To whom they go.
+    pub to: UnboundedSender<Order>,
+}
+
+impl Outbox {
+    /// Sends what follows from a commit. Whoever listened is gone only when everything is about to end.
+    pub(super) fn post(
+        &self,
+        waypoints: &BTreeMap<Audience, Option<WaypointPlan>>,
+        statuses: BTreeMap<ObjectRef, Option<Status>>,
+    ) {
+        if let Some(Orders { template, to }) = &self.orders {
+            for (gateway, plan) in waypoints {
+                to.send(Order::of(gateway, plan.as_ref(), template)).ok();
+            }
+        }
+        if let Some(to) = &self.statuses {
+            for moved in statuses {
+                to.send(moved).ok();
+            }
+        }
+    }
+}
