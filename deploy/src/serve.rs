@@ -25,11 +25,9 @@ use crate::{
     identity::{Authority, Leaves, ServerCertificates, ServerNames, token::TokenKey},
     keys::Keys,
     objects::Objects,
-    place::Place,
     state::{Readable, StateDirectory, replace_file},
     tasks::Tasks,
-    waypoint::Template,
-    writers,
+    writers::{self, Writing},
 };
 
 /// What to serve, and where.
@@ -37,10 +35,8 @@ use crate::{
 pub struct Options {
     /// Where the objects of the mesh come from.
     pub objects: Objects,
-    /// Where we are ourselves.
-    pub place: Place,
-    /// What the pods of waypoints are made with.
-    pub template: Template,
+    /// What is needed for writing to a cluster.
+    pub writing: Writing,
     /// Where keys and certificates are kept.
     pub state: StateDirectory,
     /// Where proxies reach us; with port 0 the system chooses one.
@@ -59,8 +55,7 @@ pub struct Options {
 pub async fn serve(options: Options, stop: CancellationToken) -> anyhow::Result<()> {
     let Options {
         objects,
-        place,
-        template,
+        writing,
         state,
         listen,
         settings,
@@ -95,7 +90,7 @@ pub async fn serve(options: Options, stop: CancellationToken) -> anyhow::Result<
     let (told, keys) = mpsc::channel(16);
     let mut tasks = Tasks::new(stop.clone());
     let (tell, hears) = mpsc::channel(16);
-    let outbox = writers::start(&mut tasks, &objects, &place, template, tell);
+    let outbox = writers::start(&mut tasks, &objects, writing, tell);
     let inbox = Inbox {
         updates,
         observations,

@@ -39,6 +39,11 @@ impl Tasks {
         });
     }
 
+    /// What tells them to end.
+    pub(crate) fn stopping(&self) -> CancellationToken {
+        self.stop.clone()
+    }
+
     /// Starts one. `name` is for whoever reads why the process ended.
     pub(crate) fn spawn(&mut self, name: &'static str, task: impl Future<Output = Ended> + Send + 'static) {
         let id = self.running.spawn(task).id();

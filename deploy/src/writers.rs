@@ -1,5 +1,8 @@
 //! What writes to a cluster, and what the event loop tells it by. On a directory nothing does.
 
+use std::time::Duration;
+
+use proto::Name;
 use tokio::sync::{
     mpsc::{Sender, unbounded_channel},
     watch,
@@ -9,29 +12,43 @@ use translate::Change;
 use crate::{
     deployer,
     event_loop::{Orders, Outbox},
+    lease::{Candidate, Timing},
     objects::{Cluster, Objects},
     place::Place,
     tasks::Tasks,
     waypoint::Template,
 };
 
+/// What whoever writes to a cluster needs besides it.
+#[derive(Clone, Debug)]
+pub struct Writing {
+    /// Where we are ourselves.
+    pub place: Place,
+    /// What the pods of waypoints are made with.
+    pub template: Template,
+    /// The Lease, in our namespace, of those replicas of which one writes.
+    pub lease: Name,
+    /// For how long a replica that is not heard of any more keeps others from writing.
+    pub lease_duration: Duration,
+}
+
 /// Starts everything that writes where the objects come from. What becomes of it is sent to `told`.
-pub(crate) fn start(
-    tasks: &mut Tasks,
-    objects: &Objects,
-    _place: &Place,
-    template: Template,
-    told: Sender<Change>,
-) -> Outbox {
+pub(crate) fn start(tasks: &mut Tasks, objects: &Objects, writing: Writing, told: Sender<Change>) -> Outbox {
     let Cluster { client, .. } = match objects {
         Objects::Directory(_) => return Outbox::default(),
         Objects::Cluster(cluster) => cluster.clone(),
     };
-    // Whether we write: of several replicas one does.
-    let (lead, leads) = watch::channel(true);
+    let Writing { place, template, lease, lease_duration } = writing;
+    let (lead, leads) = watch::channel(false);
+    let timing = Timing::of(lease_duration);
+    let candidate = Candidate::new(client.clone(), &place.namespace, lease, place.pod.as_deref(), timing);
+    let stop = tasks.stopping();
+    tasks.spawn("election of a leader", async move {
+        candidate.run(lead, stop).await;
+        Ok(())
+    });
     let (to, orders) = unbounded_channel();
     tasks.spawn_forever("deployer", async move {
-        let _lead = lead;
         deployer::run(client, orders, leads, told).await;
         Ok(())
     });

@@ -7,6 +7,7 @@ mod equality;
 mod followed;
 mod harness;
 mod kinds;
+mod leading;
 mod manifests;
 mod outages;
 mod permissions;

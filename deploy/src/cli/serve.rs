@@ -17,8 +17,10 @@ use super::{
     state::StateArgument, template::TemplateArguments,
 };
 use crate::{
+    lease::lease_name,
     serve::{self, Options},
     telemetry::{self, LogFormat},
+    writers::Writing,
 };
 
 /// Drive the waypoints of a mesh: of a cluster, or of a directory of manifests.
@@ -37,6 +39,9 @@ pub(super) struct Serve {
     own: OwnArguments,
     #[command(flatten)]
     template: TemplateArguments,
+    /// For how long a replica that is not heard of any more keeps the others from writing to the cluster
+    #[arg(long, value_name = "TIME", default_value = "15s", value_parser = lifetime::parse)]
+    lease_duration: Duration,
     /// How long the certificates of waypoints are good for; they are renewed well before
     #[arg(long, value_name = "TIME", default_value = "24h", value_parser = lifetime::parse)]
     certificate_lifetime: Duration,
@@ -57,14 +62,18 @@ impl Serve {
         // Proxies of a cluster are pods, with addresses of their own.
         let bind = if self.objects.is_directory() { Bind::GatewayAddress } else { Bind::Everywhere };
         let runtime = runtime::Builder::new_multi_thread().enable_all().build()?;
-        let place = self.own.place();
+        let (place, settings) = (self.own.place(), self.mesh.settings(bind));
         let options = Options {
             objects: runtime.block_on(self.objects.open())?,
-            template: self.template.template(&place.namespace),
-            place,
+            writing: Writing {
+                template: self.template.template(&place.namespace),
+                lease: lease_name(settings.revision.as_deref()),
+                lease_duration: self.lease_duration,
+                place,
+            },
             state: self.state.open()?,
             listen: self.listen,
-            settings: self.mesh.settings(bind),
+            settings,
             certificate_lifetime: self.certificate_lifetime,
             keys: self.keys.options(),
             ready_file: self.ready_file,
