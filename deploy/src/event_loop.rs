@@ -148,7 +148,10 @@ impl EventLoop {
     /// Does everything that follows from one event.
     pub fn step(&mut self, event: Event, now: Moment) {
         match event {
-            Event::Source(Update::Changes(changes)) => self.take(changes, now),
+            Event::Source(Update::Changes(changes)) => {
+                self.outbox.show(&changes);
+                self.take(changes, now);
+            }
             Event::Told(change) => self.take(vec![change], now),
             Event::Source(Update::Ready) => {
                 if let Gathering::Until { seen, ready } = mem::replace(&mut self.gathering, Gathering::Done) {

@@ -17,6 +17,7 @@ pub mod status;
 pub mod waypoint;
 
 mod acknowledgements;
+mod identities;
 mod journal;
 mod progress;
 mod tasks;

@@ -4,7 +4,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use anyhow::Context;
@@ -19,10 +19,10 @@ use watch::{KeyOptions, Wanted, follow_keys};
 use xds::{Cache, Limits, Observer};
 
 use crate::{
-    authn::BearerTokens,
+    authn::Accounts,
     certificates::Certificates,
     event_loop::{EventLoop, Inbox},
-    identity::{Authority, Leaves, ServerCertificates, ServerNames, token::TokenKey},
+    identities::{Identities, Own},
     keys::Keys,
     objects::Objects,
     state::{Readable, StateDirectory, replace_file},
@@ -68,13 +68,10 @@ pub async fn serve(options: Options, stop: CancellationToken) -> anyhow::Result<
         () = stop.cancelled() => return Ok(()),
         adopted = objects.adopt(settings, &wanted) => adopted?,
     };
-    let now = SystemTime::now();
-    let authority = Authority::open(state.path(), &settings.trust_domain, now)?;
-    let tokens = BearerTokens::new(TokenKey::open(state.path())?);
-    let server = ServerCertificates::issue(&authority, ServerNames::default(), certificate_lifetime, now)?;
-    let tls = server.server_config()?;
-    let leaves = Leaves::open(state.path(), certificate_lifetime);
-    let certificates = Certificates::new(authority, leaves, server);
+    let accounts = Accounts::default();
+    let own =
+        Own { place: &writing.place, template: &writing.template, settings: &settings, certificate_lifetime };
+    let Identities { proof, certificates, tls } = Identities::open(&objects, &own, &state, &accounts)?;
 
     let listener = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
     let address = listener.local_addr()?;
@@ -90,7 +87,9 @@ pub async fn serve(options: Options, stop: CancellationToken) -> anyhow::Result<
     let (told, keys) = mpsc::channel(16);
     let mut tasks = Tasks::new(stop.clone());
     let (tell, hears) = mpsc::channel(16);
-    let outbox = writers::start(&mut tasks, &objects, writing, tell);
+    let mut outbox = writers::start(&mut tasks, &objects, writing, tell);
+    outbox.accounts = Some(accounts);
+    proof.oversee(&mut tasks);
     let inbox = Inbox {
         updates,
         observations,
@@ -124,7 +123,7 @@ pub async fn serve(options: Options, stop: CancellationToken) -> anyhow::Result<
             () = stop.cancelled() => return Ok(()),
             complete = is_ready => complete.context("the event loop ended before the source was complete")?,
         }
-        let serving = xds::serve(listener, tls, cache, tokens, observer, Limits::default(), stop);
+        let serving = xds::serve(listener, tls, cache, proof, observer, Limits::default(), stop);
         if let Some(path) = ready_file {
             write_address(&path, address)?;
         }

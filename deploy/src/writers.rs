@@ -52,5 +52,5 @@ pub(crate) fn start(tasks: &mut Tasks, objects: &Objects, writing: Writing, told
         deployer::run(client, orders, leads, told).await;
         Ok(())
     });
-    Outbox { orders: Some(Orders { template, to }), statuses: None }
+    Outbox { orders: Some(Orders { template, to }), statuses: None, accounts: None }
 }

@@ -12,4 +12,5 @@ mod manifests;
 mod outages;
 mod permissions;
 mod serving;
+mod tokens;
 mod unreadable;

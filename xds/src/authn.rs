@@ -1,8 +1,9 @@
 //! Who a client is, and which group it may follow.
 
-use std::{fmt, future::Future, net::SocketAddr, time::SystemTime};
+use std::{collections::BTreeSet, fmt, future::Future, net::SocketAddr, time::SystemTime};
 
 use proto::envoy;
+use tokio::sync::watch;
 use tonic::Status;
 
 use crate::Group;
@@ -11,14 +12,37 @@ use crate::Group;
 const CLAIM: &str = "GATEWAY";
 
 /// An authenticated client. Nothing in it comes from what the client says of itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Client {
-    /// Whose resources it gets.
-    pub group: Group,
+    /// Whose resources it may have. One of them is what it gets: the one that it says it is.
+    pub groups: BTreeSet<Group>,
     /// Its name in logs and in limits, for example a service account or a pod.
     pub name: String,
     /// When its credential ends. Its streams end then; it returns with a new one.
     pub expires: Option<SystemTime>,
+    /// Whether its credential is taken back before that. Its streams end then too.
+    pub revocation: Revocation,
+}
+
+/// Tells that a credential is not good any more, although it has not expired.
+#[derive(Clone, Debug, Default)]
+pub struct Revocation(Option<watch::Receiver<bool>>);
+
+impl Revocation {
+    /// The credential is taken back when `true` is sent, and never once the sender is gone.
+    pub fn by(revoked: watch::Receiver<bool>) -> Self {
+        Self(Some(revoked))
+    }
+
+    /// Waits until it is taken back. Safe to cancel.
+    pub async fn revoked(&mut self) {
+        if let Some(revoked) = &mut self.0
+            && revoked.wait_for(|revoked| *revoked).await.is_ok()
+        {
+            return;
+        }
+        std::future::pending::<()>().await;
+    }
 }
 
 /// What is known of a client before it is authenticated.
@@ -74,17 +98,22 @@ impl From<Denied> for Status {
     }
 }
 
-/// Checks the claim of a stream's first request: a client must say which gateway it takes itself
-/// for, and be right. What it gets never follows from the claim; a wrong one is a misconfiguration
-/// that would otherwise show as another gateway's traffic.
-pub(crate) fn check_claim(node: Option<&envoy::core::Node>, group: &Group) -> Result<(), Denied> {
+/// The group that a stream's first request claims: a client must say which gateway it takes itself
+/// for, and be entitled to it. The claim chooses among what its credential is for and adds nothing to
+/// that; a wrong one is a misconfiguration that would otherwise show as another gateway's traffic.
+pub(crate) fn claimed_group(
+    node: Option<&envoy::core::Node>,
+    groups: &BTreeSet<Group>,
+) -> Result<Group, Denied> {
     match node.and_then(claim) {
-        Some(claimed) if *claimed == *group.0 => Ok(()),
-        Some(claimed) => Err(Denied::Forbidden(format!(
-            "node.metadata.{CLAIM} is {:?}, but this credential is for {:?}; correct one of them",
-            claimed.chars().take(200).collect::<String>(),
-            &*group.0
-        ))),
+        Some(claimed) => groups.iter().find(|group| *claimed == *group.0).cloned().ok_or_else(|| {
+            let entitled: Vec<_> = groups.iter().map(|group| format!("{:?}", &*group.0)).collect();
+            Denied::Forbidden(format!(
+                "node.metadata.{CLAIM} is {:?}, but this credential is for {}; correct one of them",
+                claimed.chars().take(200).collect::<String>(),
+                entitled.join(" and ")
+            ))
+        }),
         None => Err(Denied::Forbidden(format!(
             "node.metadata.{CLAIM} is missing; the stream's first request must have it as \"namespace/name\""
         ))),
@@ -132,14 +161,15 @@ mod tests {
     }
 
     #[test]
-    fn a_claim_must_be_there_and_right() {
-        let group = Group("ns/gateway".into());
+    fn a_claim_must_be_there_and_chooses_among_what_the_credential_is_for() {
+        let groups: BTreeSet<_> = ["ns/gateway", "ns/second"].map(|name| Group(name.into())).into();
         let node = |metadata| envoy::core::Node { metadata, ..envoy::core::Node::default() };
-        let right = node(Some(envoy::string_struct([("GATEWAY", "ns/gateway")])));
-        let wrong = node(Some(envoy::string_struct([("GATEWAY", "ns/other")])));
-        assert_eq!(check_claim(Some(&right), &group), Ok(()));
-        for refused in [Some(&wrong), Some(&node(None)), None] {
-            assert!(matches!(check_claim(refused, &group), Err(Denied::Forbidden(_))));
+        let claims = |name| node(Some(envoy::string_struct([("GATEWAY", name)])));
+        for name in ["ns/gateway", "ns/second"] {
+            assert_eq!(claimed_group(Some(&claims(name)), &groups), Ok(Group(name.into())));
+        }
+        for refused in [Some(&claims("ns/other")), Some(&claims("")), Some(&node(None)), None] {
+            assert!(matches!(claimed_group(refused, &groups), Err(Denied::Forbidden(_))));
         }
     }
 

@@ -23,7 +23,7 @@ mod server;
 mod session;
 mod snapshot;
 
-pub use authn::{Authenticate, Client, Denied, Peer};
+pub use authn::{Authenticate, Client, Denied, Peer, Revocation};
 pub use cache::{Cache, Follower};
 pub use group::Group;
 pub use limits::Limits;

@@ -56,16 +56,14 @@ pub(crate) struct Admissions {
 #[derive(Debug, Default)]
 struct Open {
     total: usize,
-    by_client: BTreeMap<Key, usize>,
+    by_client: BTreeMap<String, usize>,
 }
-
-type Key = (crate::Group, String);
 
 /// A place among the open streams, given back when dropped.
 #[derive(Debug)]
 pub(crate) struct Admission {
     admissions: Arc<Admissions>,
-    key: Key,
+    key: String,
 }
 
 impl Admissions {
@@ -78,7 +76,7 @@ impl Admissions {
                 limits.streams
             )));
         }
-        let key = (client.group.clone(), client.name.clone());
+        let key = client.name.clone();
         let own = open.by_client.get(&key).copied().unwrap_or_default();
         if own >= limits.streams_per_client {
             return Err(Status::resource_exhausted(format!(
@@ -110,7 +108,8 @@ mod tests {
     use super::*;
 
     fn client(name: &str) -> Client {
-        Client { group: crate::Group("ns/gateway".into()), name: name.to_owned(), expires: None }
+        let (groups, revocation) = ([crate::Group("ns/gateway".into())].into(), crate::Revocation::default());
+        Client { groups, name: name.to_owned(), expires: None, revocation }
     }
 
     #[test]

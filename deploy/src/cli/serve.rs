@@ -1,6 +1,10 @@
 //! `portolan serve`: the control plane itself.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
 
 use anyhow::Context;
 use clap::Args;
@@ -20,6 +24,7 @@ use crate::{
     lease::lease_name,
     serve::{self, Options},
     telemetry::{self, LogFormat},
+    waypoint::PORT,
     writers::Writing,
 };
 
@@ -30,9 +35,9 @@ pub(super) struct Serve {
     objects: ObjectsArguments,
     #[command(flatten)]
     state: StateArgument,
-    /// Where proxies reach us; with port 0 a free one is chosen and written to `xds-address` in the state directory
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:15010")]
-    listen: SocketAddr,
+    /// Where proxies reach us; with port 0 a free one is chosen and written to `xds-address` in the state directory [default: 0.0.0.0:15010 in a cluster, 127.0.0.1:15010 with a directory]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<SocketAddr>,
     #[command(flatten)]
     mesh: MeshArguments,
     #[command(flatten)]
@@ -61,6 +66,11 @@ impl Serve {
         telemetry::start(self.log)?;
         // Proxies of a cluster are pods, with addresses of their own.
         let bind = if self.objects.is_directory() { Bind::GatewayAddress } else { Bind::Everywhere };
+        let listen = self.listen.unwrap_or_else(|| {
+            let everywhere =
+                if self.objects.is_directory() { Ipv4Addr::LOCALHOST } else { Ipv4Addr::UNSPECIFIED };
+            (everywhere, PORT.get()).into()
+        });
         let runtime = runtime::Builder::new_multi_thread().enable_all().build()?;
         let (place, settings) = (self.own.place(), self.mesh.settings(bind));
         let options = Options {
@@ -72,7 +82,7 @@ impl Serve {
                 place,
             },
             state: self.state.open()?,
-            listen: self.listen,
+            listen,
             settings,
             certificate_lifetime: self.certificate_lifetime,
             keys: self.keys.options(),

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use proto::ObjectRef;
 use tokio::sync::mpsc::UnboundedSender;
-use translate::{Audience, WaypointPlan, status::Status};
+use translate::{Audience, Change, WaypointPlan, status::Status};
 
-use crate::{deployer::Order, waypoint::Template};
+use crate::{authn::Accounts, deployer::Order, waypoint::Template};
 
 /// To whom the loop tells what follows from its commits. All without a bound, for the loop must not wait:
 /// what it sends follows from its own commits.
@@ -16,6 +16,8 @@ pub struct Outbox {
     pub orders: Option<Orders>,
     /// To whoever writes statuses: those that moved, `None` where nothing is said of an object any more.
     pub statuses: Option<UnboundedSender<(ObjectRef, Option<Status>)>>,
+    /// Where the door looks up which waypoints an account runs.
+    pub accounts: Option<Accounts>,
 }
 
 /// The way to the deployer.
@@ -28,6 +30,13 @@ pub struct Orders {
 }
 
 impl Outbox {
+    /// Shows what the source says, before it is committed.
+    pub(super) fn show(&self, changes: &[Change]) {
+        if let Some(accounts) = &self.accounts {
+            accounts.see(changes);
+        }
+    }
+
     /// Sends what follows from a commit. Whoever listened is gone only when everything is about to end.
     pub(super) fn post(
         &self,
@@ -37,6 +46,11 @@ impl Outbox {
         if let Some(Orders { template, to }) = &self.orders {
             for (gateway, plan) in waypoints {
                 to.send(Order::of(gateway, plan.as_ref(), template)).ok();
+            }
+        }
+        if let Some(accounts) = &self.accounts {
+            for (gateway, plan) in waypoints {
+                accounts.set(gateway, plan.as_ref());
             }
         }
         if let Some(to) = &self.statuses {

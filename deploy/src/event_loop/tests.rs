@@ -52,7 +52,7 @@ impl Rig {
         };
         let (to, ordered) = mpsc::unbounded_channel();
         let (status, statuses) = mpsc::unbounded_channel();
-        let outbox = Outbox { orders: Some(Orders { template, to }), statuses: Some(status) };
+        let outbox = Outbox { orders: Some(Orders { template, to }), statuses: Some(status), accounts: None };
         let mesh = Mesh::new(settings);
         let event_loop = EventLoop::new(mesh, Arc::clone(&cache), certificates, keys, outbox, told);
         Self { event_loop, cache, ready, start, state, wished, ordered, statuses }

@@ -41,7 +41,7 @@ pub const IMAGE: &str = "envoyproxy/envoy:distroless-v1.40.0";
 pub const AUDIENCE: &str = "portolan";
 
 /// The port of our Service.
-const PORT: NonZeroU16 = NonZeroU16::MIN.saturating_add(15_009);
+pub(crate) const PORT: NonZeroU16 = NonZeroU16::MIN.saturating_add(15_009);
 
 impl Template {
     /// Where proxies reach our Service if `namespace` is ours.

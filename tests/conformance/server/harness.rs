@@ -18,7 +18,7 @@ use rcgen::{CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::mpsc,
+    sync::{mpsc, watch},
     task::JoinHandle,
 };
 use tokio_rustls::TlsConnector;
@@ -28,27 +28,33 @@ use tonic::{
     Request, Status, Streaming,
     transport::{Certificate, Channel, ClientTlsConfig, Endpoint},
 };
-use xds::{Authenticate, Cache, Client, Denied, Group, Limits, Observation, Peer, ServeError};
+use xds::{Authenticate, Cache, Client, Denied, Group, Limits, Observation, Peer, Revocation, ServeError};
 
 /// The group of every client here.
 pub(super) const GROUP: &str = "ns/gateway";
 
+/// Another group that every client may have.
+pub(super) const SECOND: &str = "ns/second";
+
 /// Patience for what must happen at all: far beyond what it takes, so that a busy machine passes.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// Knows two tokens: `good`, and `brief` which expires within a moment. After a slash, any name.
-struct Tokens;
+/// Knows three tokens: `good`, `brief` which expires within a moment, and `doubtful` which may be taken back.
+/// After a slash, any name.
+struct Tokens(Arc<watch::Sender<bool>>);
 
 impl Authenticate for Tokens {
     async fn authenticate(&self, peer: &Peer) -> Result<Client, Denied> {
         let token = peer.token.as_deref().unwrap_or_default();
         let (kind, name) = token.split_once('/').unwrap_or((token, "someone"));
         let expires = match kind {
-            "good" => None,
+            "good" | "doubtful" => None,
             "brief" => Some(SystemTime::now() + Duration::from_millis(300)),
             _ => return Err(Denied::Unauthenticated("the token is missing or unknown".to_owned())),
         };
-        Ok(Client { group: group(), name: name.to_owned(), expires })
+        let revocation = if kind == "doubtful" { Revocation::by(self.0.subscribe()) } else { <_>::default() };
+        let groups = [group(), Group(SECOND.into())].into();
+        Ok(Client { groups, name: name.to_owned(), expires, revocation })
     }
 }
 
@@ -58,6 +64,7 @@ pub(super) struct Running {
     pub(super) address: SocketAddr,
     pub(super) observations: Arc<Mutex<Vec<Observation>>>,
     pub(super) root: String,
+    pub(super) take_back: Arc<watch::Sender<bool>>,
     stop: CancellationToken,
     serving: JoinHandle<Result<(), ServeError>>,
 }
@@ -72,16 +79,15 @@ impl Running {
         let observations = Arc::new(Mutex::new(Vec::new()));
         let seen = Arc::clone(&observations);
         let observer = Arc::new(move |observation: &Observation| seen.lock().push(observation.clone()));
-        let serving =
-            xds::serve(listener, Arc::new(tls), Arc::clone(&cache), Tokens, observer, limits, stop.clone());
-        Self { cache, address, observations, root, stop, serving: tokio::spawn(serving) }
+        let take_back = Arc::new(watch::Sender::new(false));
+        let (tokens, tls) = (Tokens(Arc::clone(&take_back)), Arc::new(tls));
+        let serving = xds::serve(listener, tls, Arc::clone(&cache), tokens, observer, limits, stop.clone());
+        Self { cache, address, observations, root, take_back, stop, serving: tokio::spawn(serving) }
     }
 
     pub(super) fn publish(&self, name: &str, version: u64, bytes: usize) {
-        let body = vec![b'x'; bytes].into();
-        let (type_url, version) = (TypeUrl::Cluster, Version(version));
-        let resource = Resource { type_url, name: name.into(), version, wave: 0, body };
-        self.cache.publish(&group(), &Delta { set: vec![Arc::new(resource)], removed: Vec::new() });
+        let set = vec![Arc::new(resource(name, version, bytes))];
+        self.cache.publish(&group(), &Delta { set, removed: Vec::new() });
     }
 
     /// A connection, as of one Envoy.
@@ -194,7 +200,13 @@ pub(super) fn built(gateway: &str, version: (u32, u32, u32)) -> DeltaDiscoveryRe
     DeltaDiscoveryRequest { node, type_url: TypeUrl::Cluster.as_str().to_owned(), ..Default::default() }
 }
 
-pub(super) fn group() -> Group {
+/// A cluster of that size, as far as this room can tell.
+pub(super) fn resource(name: &str, version: u64, bytes: usize) -> Resource {
+    let body = vec![b'x'; bytes].into();
+    Resource { type_url: TypeUrl::Cluster, name: name.into(), version: Version(version), wave: 0, body }
+}
+
+fn group() -> Group {
     Group(Name::from(GROUP))
 }
 

@@ -3,14 +3,14 @@
 
 mod harness;
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use proto::{TypeUrl, Version, envoy::discovery::DeltaDiscoveryRequest};
+use proto::{Delta, TypeUrl, Version, envoy::discovery::DeltaDiscoveryRequest};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tonic::Code;
-use xds::{Limits, Observation};
+use xds::{Group, Limits, Observation};
 
-use self::harness::{GROUP, Running, Stream, built, clusters, soon};
+use self::harness::{GROUP, Running, SECOND, Stream, built, clusters, resource, soon};
 
 #[tokio::test]
 async fn a_client_without_a_valid_token_gets_nothing() {
@@ -72,6 +72,37 @@ async fn a_stream_ends_with_its_credential() {
     let ended = stream.next().await.unwrap_err();
     assert_eq!(ended.code(), Code::Unauthenticated);
     assert!(ended.message().contains("expired"), "{ended}");
+    server.stopped().await;
+}
+
+#[tokio::test]
+async fn a_stream_ends_when_its_credential_is_taken_back() {
+    let server = Running::start(Limits::default()).await;
+    server.publish("a", 1, 10);
+    let mut stream = server.open("doubtful", clusters(GROUP)).await.unwrap();
+    let mut other = server.open("good", clusters(GROUP)).await.unwrap();
+    stream.take().await;
+    other.take().await;
+    server.take_back.send_replace(true);
+    let ended = stream.next().await.unwrap_err();
+    assert_eq!(ended.code(), Code::Unauthenticated);
+    assert!(ended.message().contains("not good any more"), "{ended}");
+    server.publish("a", 2, 10);
+    assert_eq!(other.take().await.resources[0].version, Version(2).to_string());
+    server.stopped().await;
+}
+
+#[tokio::test]
+async fn who_may_have_several_gets_the_one_that_it_claims() {
+    let server = Running::start(Limits::default()).await;
+    server.publish("a", 1, 10);
+    let mut second = server.open("good", clusters(SECOND)).await.unwrap();
+    let mut first = server.open("good", clusters(GROUP)).await.unwrap();
+    assert_eq!(first.take().await.resources.len(), 1);
+    // Nothing is published there yet: what comes first is what comes now.
+    let delta = Delta { set: vec![Arc::new(resource("b", 1, 1))], removed: Vec::new() };
+    server.cache.publish(&Group(SECOND.into()), &delta);
+    assert_eq!(second.take().await.resources[0].name, "b");
     server.stopped().await;
 }
 

@@ -22,10 +22,11 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming, transport::Server};
 
-use self::{accept::Introduction, stream::Conversation};
-use crate::{
-    Authenticate, Cache, Limits, Observation, Observer, Peer, StreamId, authn::Client, limits::Admissions,
+use self::{
+    accept::Introduction,
+    stream::{Conversation, Introduced},
 };
+use crate::{Authenticate, Cache, Limits, Observation, Observer, Peer, authn::Client, limits::Admissions};
 
 /// Silence after which a connection is asked whether it is still there, and how long it may take to
 /// answer. A dead proxy is noticed within their sum.
@@ -142,17 +143,10 @@ impl<A: Authenticate> AggregatedDiscoveryService for Discovery<A> {
             (self.observer)(&Observation::Refused { address, message: status.message().to_owned() });
         })?;
         introduction.accept();
-        let stream = StreamId {
-            group: client.group.clone(),
-            client: client.name.as_str().into(),
-            number: self.streams.fetch_add(1, Ordering::Relaxed),
-        };
         let conversation = Conversation::new(
-            Arc::new(stream),
-            address,
-            client.expires,
+            Introduced { client, address, number: self.streams.fetch_add(1, Ordering::Relaxed) },
             request.into_inner(),
-            self.cache.follow(&client.group),
+            Arc::clone(&self.cache),
             admission,
             Arc::clone(&self.observer),
             &self.limits,

@@ -20,52 +20,74 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status, Streaming};
 
 use crate::{
-    Follower, Limits, Observation, Observer, Session, StreamId, Violation,
-    authn::{check_claim, check_version},
+    Cache, Client, Follower, Group, Limits, Observation, Observer, Revocation, Session, StreamId, Violation,
+    authn::{check_version, claimed_group},
     limits::Admission,
 };
 
-/// An authenticated stream, and all that it needs.
+/// A client that may have a stream.
+pub(super) struct Introduced {
+    /// Who it is.
+    pub(super) client: Client,
+    /// Where it connects from.
+    pub(super) address: Option<SocketAddr>,
+    /// The number of its stream.
+    pub(super) number: u64,
+}
+
+/// A client's stream, and all that it needs.
 pub(super) struct Conversation {
-    stream: Arc<StreamId>,
-    session: Session,
+    introduced: Introduced,
+    /// From the first request on, which says whose resources it is about.
+    talk: Option<Talk>,
+    cache: Arc<Cache>,
     requests: Streaming<DeltaDiscoveryRequest>,
-    follower: Follower,
     observer: Observer,
-    /// Until the first request has come: how long it may take.
-    awaiting: Option<Pin<Box<Sleep>>>,
+    names: usize,
+    /// How long the first request may take.
+    introduction: Pin<Box<Sleep>>,
     expiry: Option<Pin<Box<Sleep>>>,
+    revocation: Revocation,
     stop: CancellationToken,
     /// Why it ended, once it has.
     end: String,
+    /// Whether it was we who ended it.
+    turned_away: bool,
     _admission: Admission,
 }
 
+/// What is said to a client that has said who it is.
+struct Talk {
+    stream: Arc<StreamId>,
+    session: Session,
+    follower: Follower,
+}
+
 impl Conversation {
-    #[allow(clippy::too_many_arguments, reason = "called once, with everything a stream needs")]
     pub(super) fn new(
-        stream: Arc<StreamId>,
-        address: Option<SocketAddr>,
-        expires: Option<SystemTime>,
+        introduced: Introduced,
         requests: Streaming<DeltaDiscoveryRequest>,
-        follower: Follower,
+        cache: Arc<Cache>,
         admission: Admission,
         observer: Observer,
         limits: &Limits,
         stop: CancellationToken,
     ) -> Self {
-        observer(&Observation::Connected { stream: Arc::clone(&stream), address });
         let left = |expires: SystemTime| expires.duration_since(SystemTime::now()).unwrap_or(Duration::ZERO);
+        let Client { expires, revocation, .. } = introduced.client.clone();
         Self {
-            session: Session::new(Arc::clone(&stream), follower.quarantine(), limits.names),
-            stream,
+            introduced,
+            talk: None,
+            cache,
             requests,
-            follower,
             observer,
-            awaiting: Some(Box::pin(time::sleep(limits.introduction))),
+            names: limits.names,
+            introduction: Box::pin(time::sleep(limits.introduction)),
             expiry: expires.map(|expires| Box::pin(time::sleep(left(expires)))),
+            revocation,
             stop,
             end: "the connection was lost".to_owned(),
+            turned_away: false,
             _admission: admission,
         }
     }
@@ -83,6 +105,7 @@ impl Conversation {
                 }
                 Err(status) => {
                     status.message().clone_into(&mut conversation.end);
+                    conversation.turned_away = true;
                     Some((Err(status), None))
                 }
             }
@@ -102,15 +125,19 @@ impl Conversation {
             {
                 return Err(expired());
             }
-            let response = self.session.next_response();
-            self.session.take_observations().iter().for_each(|observation| (self.observer)(observation));
-            if response.is_some() {
-                return Ok(response);
+            if let Some(Talk { session, .. }) = &mut self.talk {
+                let response = session.next_response();
+                session.take_observations().iter().for_each(|observation| (self.observer)(observation));
+                if response.is_some() {
+                    return Ok(response);
+                }
             }
+            let silent = self.talk.is_none();
             tokio::select! {
                 () = self.stop.cancelled() => return Err(stopping()),
                 () = elapsed(&mut self.expiry) => return Err(expired()),
-                () = elapsed(&mut self.awaiting) => {
+                () = self.revocation.revoked() => return Err(revoked()),
+                () = &mut self.introduction, if silent => {
                     return Err(Status::deadline_exceeded("the stream's first request did not come in time"));
                 }
                 request = self.requests.next() => match request {
@@ -118,32 +145,64 @@ impl Conversation {
                     Some(Err(status)) => return Err(unreadable(status)),
                     None => return Ok(None),
                 },
-                snapshot = self.follower.changed() => self.session.on_snapshot(snapshot),
+                () = news(&mut self.talk) => {}
             }
         }
     }
 
     fn on_request(&mut self, mut request: DeltaDiscoveryRequest) -> Result<(), Status> {
         let node = request.node.take();
-        if self.awaiting.is_some() {
-            check_claim(node.as_ref(), &self.stream.group)?;
+        let talk = if let Some(talk) = &mut self.talk {
+            let groups = [talk.stream.group.clone()].into();
+            if node.is_some() && claimed_group(node.as_ref(), &groups).is_err() {
+                return Err(Status::invalid_argument("node has changed; a stream belongs to one client"));
+            }
+            talk
+        } else {
+            let group = claimed_group(node.as_ref(), &self.introduced.client.groups)?;
             check_version(node.as_ref())?;
-            self.session.stand_at(place(node.as_ref()));
-            self.awaiting = None;
-        } else if node.is_some() && check_claim(node.as_ref(), &self.stream.group).is_err() {
-            return Err(Status::invalid_argument("node has changed; a stream belongs to one client"));
-        }
-        self.session.on_request(request).map_err(|violation| match violation {
+            let talk = self.talk.insert(Talk::begin(group, &self.introduced, &self.cache, self.names));
+            let (stream, address) = (Arc::clone(&talk.stream), self.introduced.address);
+            (self.observer)(&Observation::Connected { stream, address });
+            talk.session.stand_at(place(node.as_ref()));
+            talk
+        };
+        talk.session.on_request(request).map_err(|violation| match violation {
             Violation::TypeMissing | Violation::Locators => Status::invalid_argument(violation.to_string()),
             Violation::TooManyNames { .. } => Status::resource_exhausted(violation.to_string()),
         })
     }
 }
 
+impl Talk {
+    fn begin(group: Group, introduced: &Introduced, cache: &Cache, names: usize) -> Self {
+        let follower = cache.follow(&group);
+        let client = introduced.client.name.as_str().into();
+        let stream = Arc::new(StreamId { group, client, number: introduced.number });
+        let session = Session::new(Arc::clone(&stream), follower.quarantine(), names);
+        Self { stream, session, follower }
+    }
+}
+
 impl Drop for Conversation {
     fn drop(&mut self) {
         let reason = std::mem::take(&mut self.end);
-        (self.observer)(&Observation::Gone { stream: Arc::clone(&self.stream), reason });
+        if let Some(Talk { stream, .. }) = &self.talk {
+            (self.observer)(&Observation::Gone { stream: Arc::clone(stream), reason });
+        } else if self.turned_away {
+            (self.observer)(&Observation::Refused { address: self.introduced.address, message: reason });
+        }
+    }
+}
+
+/// Waits for the next snapshot, and gives it to the session. Safe to cancel.
+async fn news(talk: &mut Option<Talk>) {
+    match talk {
+        Some(Talk { session, follower, .. }) => {
+            let snapshot = follower.changed().await;
+            session.on_snapshot(snapshot);
+        }
+        None => std::future::pending().await,
     }
 }
 
@@ -170,6 +229,10 @@ fn stopping() -> Status {
 
 fn expired() -> Status {
     Status::unauthenticated("the credential has expired; reconnect with a new one")
+}
+
+fn revoked() -> Status {
+    Status::unauthenticated("the credential is not good any more; reconnect with a new one")
 }
 
 /// A request that could not be read. tonic calls one that is too large out of range, and garbage

@@ -1,8 +1,8 @@
-//! Who a client is: the bearer of a token that we minted for the proxies of one waypoint.
+//! Without a cluster: whoever shows a token that we minted for the proxies of one waypoint.
 
 use std::time::SystemTime;
 
-use xds::{Authenticate, Client, Denied, Peer};
+use xds::{Client, Denied, Peer, Revocation};
 
 use crate::{
     event_loop::group,
@@ -21,19 +21,15 @@ impl BearerTokens {
         Self { key }
     }
 
-    fn decide(&self, peer: &Peer, now: SystemTime) -> Result<Client, Denied> {
+    pub(super) fn decide(&self, peer: &Peer, now: SystemTime) -> Result<Client, Denied> {
         let missing = "no bearer token was sent; start Envoy with what `portolan bootstrap` prints";
         let token = peer.token.as_deref().ok_or_else(|| Denied::Unauthenticated(missing.to_owned()))?;
         let TokenClaims { gateway, expires } =
             self.key.verify(token, now).map_err(|error| Denied::Unauthenticated(error.to_string()))?;
         // The token is all we know of a proxy, so those of one waypoint share a name.
-        Ok(Client { group: group(&gateway), name: gateway.to_string(), expires: Some(expires) })
-    }
-}
-
-impl Authenticate for BearerTokens {
-    async fn authenticate(&self, peer: &Peer) -> Result<Client, Denied> {
-        self.decide(peer, SystemTime::now())
+        let groups = [group(&gateway)].into();
+        let revocation = Revocation::default();
+        Ok(Client { groups, name: gateway.to_string(), expires: Some(expires), revocation })
     }
 }
 
@@ -58,7 +54,7 @@ mod tests {
     #[test]
     fn the_token_decides_which_gateway_and_until_when() {
         let client = decide(60, Some).unwrap();
-        assert_eq!(&*client.group.0, "default/waypoint");
+        assert_eq!(client.groups, [xds::Group("default/waypoint".into())].into());
         assert_eq!(client.expires, Some(NOW + Duration::from_mins(1)));
     }
 
