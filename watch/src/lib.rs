@@ -29,7 +29,9 @@ use std::{convert::Infallible, future::Future};
 use tokio::sync::mpsc::Sender;
 use translate::Change;
 
-pub use self::kube::{ClusterError, ClusterSource, Permissions, Unread, permissions, read_referenced};
+pub use self::kube::{
+    ClusterError, ClusterSource, Permissions, Unread, permissions, read_cluster, read_referenced,
+};
 pub use complaint::{Complaint, Severity, Spot};
 pub use diff::Held;
 pub use directory::{DirectoryError, DirectorySource, ReadError, read_directory};

@@ -1,4 +1,4 @@
-//! The two forms in which a command prints its result.
+//! The forms in which a command prints its result.
 
 use std::io::{self, Write};
 
@@ -12,6 +12,28 @@ pub(super) enum Format {
     Yaml,
     /// For programs.
     Json,
+}
+
+/// How a list of things is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Shape {
+    /// For reading: a line each.
+    Table,
+    /// For programs.
+    Json,
+    /// For both.
+    Yaml,
+}
+
+impl Shape {
+    /// The document that is asked for, unless it is a table.
+    pub(super) const fn format(self) -> Option<Format> {
+        match self {
+            Self::Table => None,
+            Self::Json => Some(Format::Json),
+            Self::Yaml => Some(Format::Yaml),
+        }
+    }
 }
 
 impl Format {

@@ -1,11 +1,13 @@
 //! The settings of a mesh on the command line.
 
-use std::path::Path;
-
 use clap::{Args, ValueEnum};
 use proto::Object;
+use tokio::runtime;
 use translate::{Bind, Classes, Pinned, Settings};
 use watch::{Complaint, Wanted};
+
+use super::source::{Chosen, SourceArguments};
+use crate::objects::Cluster;
 
 /// What holds for the whole mesh.
 #[derive(Clone, Debug, Args)]
@@ -47,11 +49,29 @@ enum ModeArgument {
 }
 
 impl MeshArguments {
-    /// The mesh of a directory: its settings, its objects, and what is wrong with its manifests.
-    pub(super) fn read(&self, directory: &Path) -> anyhow::Result<(Settings, Vec<Object>, Vec<Complaint>)> {
-        let settings = self.settings(Bind::GatewayAddress);
-        let wanted = Wanted::by_reference([settings.mesh_config()]);
-        let (objects, complaints) = watch::read_directory(directory, &wanted)?;
+    /// The mesh of a directory or, as it is now, of a cluster: its settings, its objects, and what is wrong
+    /// with them.
+    pub(super) fn read(
+        &self,
+        source: SourceArguments,
+    ) -> anyhow::Result<(Settings, Vec<Object>, Vec<Complaint>)> {
+        let wanted = |settings: &Settings| Wanted::by_reference([settings.mesh_config()]);
+        let (settings, (objects, complaints)) = match source.chosen() {
+            Chosen::Directory(directory) => {
+                let settings = self.settings(Bind::GatewayAddress);
+                let read = watch::read_directory(directory, &wanted(&settings))?;
+                (settings, read)
+            }
+            Chosen::Cluster(cluster) => {
+                let settings = self.settings(Bind::Everywhere);
+                let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+                let read = runtime.block_on(async {
+                    let Cluster { client, .. } = cluster.by_kubeconfig().await?;
+                    anyhow::Ok(watch::read_cluster(client, &wanted(&settings)).await?)
+                })?;
+                (settings, read)
+            }
+        };
         Ok((settings.adopting(&objects), objects, complaints))
     }
 

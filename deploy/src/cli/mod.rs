@@ -1,7 +1,9 @@
 //! The command line: what can be asked of `portolan`, and how it ends.
 
+mod age;
 mod bootstrap;
 mod cluster;
+mod completion;
 mod format;
 mod gateway;
 mod keys;
@@ -11,8 +13,10 @@ mod own;
 mod place;
 mod report;
 mod serve;
+mod source;
 mod state;
 mod statuses;
+mod table;
 mod template;
 mod translate;
 mod waypoint;
@@ -25,7 +29,10 @@ use std::{
 
 use clap::{Parser, Subcommand};
 
-use self::{bootstrap::Bootstrap, serve::Serve, translate::Translate, waypoint::Waypoint, why::Why};
+use self::{
+    bootstrap::Bootstrap, completion::Completion, serve::Serve, translate::Translate, waypoint::Waypoint,
+    why::Why,
+};
 
 /// A control plane that drives stock Envoys as the waypoints of an ambient mesh.
 #[derive(Debug, Parser)]
@@ -42,6 +49,7 @@ enum Command {
     Bootstrap(Bootstrap),
     Waypoint(Waypoint),
     Why(Why),
+    Completion(Completion),
 }
 
 /// How a command that did its work ended.
@@ -59,16 +67,18 @@ pub enum Ending {
     ProviderDecides,
     /// `why`: no waypoint judges it.
     NotJudged,
+    /// `waypoint`: it is not programmed, or not in time.
+    NotProgrammed,
 }
 
 impl Ending {
-    /// The exit code. Those of `why` are a promise to scripts.
+    /// The exit code: a promise to scripts.
     pub const fn code(self) -> u8 {
         match self {
             Self::Well => 0,
             Self::WithComplaints | Self::Denied => 1,
             Self::WithoutAnswer => 2,
-            Self::ProviderDecides => 3,
+            Self::ProviderDecides | Self::NotProgrammed => 3,
             Self::NotJudged => 4,
         }
     }
@@ -99,6 +109,7 @@ impl Arguments {
             Command::Bootstrap(command) => command.run(out),
             Command::Waypoint(command) => command.run(out, err),
             Command::Why(command) => command.run(out, err),
+            Command::Completion(command) => command.run(out),
         }
     }
 }
@@ -132,6 +143,13 @@ mod tests {
             &["portolan", "translate", "manifests"],
             &["portolan", "bootstrap", "--gateway", "default/waypoint"],
             &["portolan", "why", "manifests", "--from", "a/b", "--to", "c:80"],
+            &["portolan", "why", "--context", "kind-mesh", "--from", "a/b", "--to", "c:80"],
+            &["portolan", "translate", "--current-context"],
+            &["portolan", "waypoint", "apply"],
+            &["portolan", "waypoint", "list"],
+            &["portolan", "waypoint", "status"],
+            &["portolan", "waypoint", "delete", "waypoint"],
+            &["portolan", "completion", "bash"],
         ] {
             Arguments::try_parse_from(arguments).unwrap();
         }
@@ -151,9 +169,24 @@ mod tests {
         assert_eq!(error(&["translate", "d", "-o", "xml"]), ErrorKind::InvalidValue);
         let why = ["why", "d", "--from", "a/b", "--to", "c:80"];
         assert_eq!(error(&[&why[..4], &["--to", "c"]].concat()), ErrorKind::ValueValidation);
-        assert_eq!(error(&[&why[..], &["GET"]].concat()), ErrorKind::MissingRequiredArgument);
-        assert_eq!(error(&[&why[..], &["GET", "path"]].concat()), ErrorKind::ValueValidation);
-        assert_eq!(error(&[&why[..], &["-H", "x: y"]].concat()), ErrorKind::MissingRequiredArgument);
-        assert_eq!(error(&[&why[..], &["GET", "/", "--sni", "x"]].concat()), ErrorKind::ArgumentConflict);
+        for more in [
+            &["GET"][..],
+            &["GET", "path"],
+            &["-H", "x: y"],
+            &["GET", "/", "--sni", "x"],
+            &["--context", "c"],
+        ] {
+            let arguments = [&["portolan"], &why[..], more].concat();
+            let ended = Arguments::parse_from(arguments).run(&mut Vec::new(), &mut Vec::new());
+            assert_eq!(ended.unwrap(), Ending::WithoutAnswer, "{more:?}");
+        }
+        assert_eq!(error(&["translate"]), ErrorKind::MissingRequiredArgument);
+        assert_eq!(error(&["translate", "d", "--current-context"]), ErrorKind::ArgumentConflict);
+        let apply = ["waypoint", "apply"];
+        assert_eq!(error(&[&apply[..], &["--name", "none"]].concat()), ErrorKind::ValueValidation);
+        assert_eq!(error(&[&apply[..], &["--waypoint-timeout", "1"]].concat()), ErrorKind::ValueValidation);
+        assert_eq!(error(&["waypoint", "delete"]), ErrorKind::MissingRequiredArgument);
+        assert_eq!(error(&["waypoint", "delete", "a", "--all"]), ErrorKind::ArgumentConflict);
+        assert_eq!(error(&["waypoint", "list", "-A", "-n", "a"]), ErrorKind::ArgumentConflict);
     }
 }

@@ -1,19 +1,21 @@
-//! `portolan translate`: what a directory of manifests becomes, without a network.
+//! `portolan translate`: what a directory of manifests becomes, or a cluster as it is now.
 
-use std::{io::Write, path::PathBuf};
+use std::io::Write;
 
 use clap::Args;
 use translate::{Audience, Change, Mesh};
 use watch::Severity;
 
-use super::{Ending, format::Format, gateway, mesh::MeshArguments, place::PlaceArguments, report};
+use super::{
+    Ending, format::Format, gateway, mesh::MeshArguments, place::PlaceArguments, report,
+    source::SourceArguments,
+};
 
 /// Print every Envoy resource of every waypoint, and what is said about the objects.
 #[derive(Debug, Args)]
 pub(super) struct Translate {
-    /// The directory of manifests
-    #[arg(value_name = "DIR")]
-    directory: PathBuf,
+    #[command(flatten)]
+    source: SourceArguments,
     /// Only this waypoint's resources
     #[arg(long, value_name = "NAMESPACE/NAME", value_parser = gateway::parse)]
     gateway: Option<Audience>,
@@ -28,8 +30,8 @@ pub(super) struct Translate {
 
 impl Translate {
     /// Prints to `out`; what is wrong with the manifests is told on `err`.
-    pub(super) fn run(&self, out: &mut dyn Write, err: &mut dyn Write) -> anyhow::Result<Ending> {
-        let (settings, objects, complaints) = self.mesh.read(&self.directory)?;
+    pub(super) fn run(self, out: &mut dyn Write, err: &mut dyn Write) -> anyhow::Result<Ending> {
+        let (settings, objects, complaints) = self.mesh.read(self.source)?;
         let commit = Mesh::new(settings).commit(objects.into_iter().map(Change::Set));
         let report = report::report(&commit, self.gateway.as_ref(), &self.place.place());
         for complaint in &complaints {

@@ -314,15 +314,3 @@ fn rest(failures: u32) -> Duration {
     let (first, longest) = RESTS;
     first.saturating_mul(1 << failures.min(16)).min(longest)
 }
-
-/// Reads the one object that a part is about, without following it.
-pub(super) async fn read_once(api: &Api, part: &Part) -> Result<Vec<proto::Object>, Trouble> {
-    let Some(version) = api.version(part.kind).await? else { return Ok(Vec::new()) };
-    let page = api.page(part, version, None).await?;
-    let mut shelf = Shelf::new(part);
-    for object in page.items {
-        shelf.put(object, version);
-    }
-    let set = |change| if let Change::Set(object) = change { Some(object) } else { None };
-    Ok(shelf.take_changes().into_iter().filter_map(set).collect())
-}

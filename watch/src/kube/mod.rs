@@ -14,6 +14,7 @@
 mod api;
 mod board;
 mod follow;
+mod once;
 mod part;
 mod permissions;
 mod shelf;
@@ -21,20 +22,15 @@ mod trouble;
 
 use std::{convert::Infallible, fmt, sync::Arc};
 
-use proto::Object;
 use tokio::{
     sync::mpsc::{self, Sender},
     task::{JoinError, JoinSet},
 };
 
-use self::{
-    api::Api,
-    board::Board,
-    follow::{Follower, read_once},
-    part::Part,
-};
+use self::{api::Api, board::Board, follow::Follower, part::Part};
 use crate::{Complaint, Source, Update, Wanted};
 
+pub use once::{Unread, read_cluster, read_referenced};
 pub use permissions::{Permissions, permissions};
 
 /// How much news waits for whoever takes it, and is then one update.
@@ -65,14 +61,6 @@ pub enum ClusterError {
     Interrupted(#[from] JoinError),
 }
 
-/// Why objects of an API server could not be read.
-#[derive(Debug, thiserror::Error)]
-#[error("the API server does not give {what}: {why}")]
-pub struct Unread {
-    what: String,
-    why: String,
-}
-
 impl ClusterSource {
     /// A source of what `client` may read.
     pub fn new(client: kube::Client) -> Self {
@@ -99,17 +87,6 @@ impl fmt::Debug for ClusterSource {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.debug_struct("ClusterSource").field("wanted", &self.wanted).finish_non_exhaustive()
     }
-}
-
-/// Reads once, as they are now, the objects that are wanted by name.
-pub async fn read_referenced(client: kube::Client, wanted: &Wanted) -> Result<Vec<Object>, Unread> {
-    let api = Api::new(client);
-    let mut objects = Vec::new();
-    for part in Part::all(wanted).into_iter().filter(|part| part.only.is_some()) {
-        let read = read_once(&api, &part).await;
-        objects.extend(read.map_err(|trouble| Unread { what: part.to_string(), why: trouble.to_string() })?);
-    }
-    Ok(objects)
 }
 
 impl Source for ClusterSource {

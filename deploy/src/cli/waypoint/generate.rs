@@ -23,7 +23,7 @@ pub(super) struct GatewayArguments {
     /// The name of the waypoint
     #[arg(long, value_name = "NAME", default_value = "waypoint", value_parser = parse_name)]
     name: String,
-    /// The namespace that it is in [default: wherever it is applied]
+    /// The namespace that it is in [default: that of the kubeconfig's context; generate says none]
     #[arg(short, long, value_name = "NAMESPACE")]
     namespace: Option<String>,
     /// Which traffic it takes [default: service, by not saying so]
@@ -70,6 +70,18 @@ impl Generate {
 }
 
 impl GatewayArguments {
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) fn namespace(&self) -> Option<&str> {
+        self.namespace.as_deref()
+    }
+
+    pub(super) fn class(&self) -> &str {
+        &self.class
+    }
+
     /// The Gateway that was asked for.
     pub(super) fn gateway(&self) -> Value {
         let Self { name, namespace, traffic, revision, class } = self;

@@ -1,23 +1,25 @@
-//! `portolan waypoint objects`: what would be deployed for the Gateways of a directory, without a cluster.
+//! `portolan waypoint objects`: what is deployed for the Gateways of a directory or a cluster.
 
-use std::{io::Write, path::PathBuf};
+use std::io::Write;
 
 use clap::Args;
 use translate::{Audience, Change, Installing, Mesh};
 use watch::Severity;
 
 use crate::{
-    cli::{Ending, format::Format, gateway, mesh::MeshArguments, template::TemplateArguments},
+    cli::{
+        Ending, format::Format, gateway, mesh::MeshArguments, source::SourceArguments,
+        template::TemplateArguments,
+    },
     place::NAMESPACE,
     waypoint,
 };
 
-/// Print the Kubernetes objects that run the proxies of the waypoints in a directory of manifests.
+/// Print the Kubernetes objects that run the proxies of the waypoints of a directory or a cluster.
 #[derive(Debug, Args)]
 pub(super) struct Objects {
-    /// The directory of manifests
-    #[arg(value_name = "DIR")]
-    directory: PathBuf,
+    #[command(flatten)]
+    source: SourceArguments,
     /// Only those of this waypoint
     #[arg(long, value_name = "NAMESPACE/NAME", value_parser = gateway::parse)]
     gateway: Option<Audience>,
@@ -32,8 +34,9 @@ pub(super) struct Objects {
 
 impl Objects {
     /// Prints them to `out`; what is wrong with the manifests is told on `err`.
-    pub(super) fn run(&self, out: &mut dyn Write, err: &mut dyn Write) -> anyhow::Result<Ending> {
-        let (settings, objects, complaints) = self.mesh.read(&self.directory)?;
+    pub(super) fn run(self, out: &mut dyn Write, err: &mut dyn Write) -> anyhow::Result<Ending> {
+        let from = self.source.to_string();
+        let (settings, objects, complaints) = self.mesh.read(self.source)?;
         let commit = Mesh::new(settings).commit(objects.into_iter().map(Change::Set));
         for complaint in &complaints {
             writeln!(err, "{complaint}")?;
@@ -78,7 +81,7 @@ impl Objects {
             }
         }
         if let Some(only) = self.gateway.as_ref().filter(|_| !found) {
-            anyhow::bail!("there is no waypoint {only} in {}", self.directory.display());
+            anyhow::bail!("there is no waypoint {only} in {from}");
         }
         Ok(if wrong { Ending::WithComplaints } else { Ending::Well })
     }

@@ -1,7 +1,11 @@
 //! The parts of a question as they stand on the command line.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+};
 
+use anyhow::{Error, bail};
 use translate::why::{Destination, Fact, Port, Unanswered};
 
 /// A header of a request, its name in lower case.
@@ -9,6 +13,35 @@ use translate::why::{Destination, Fact, Port, Unanswered};
 pub(super) struct Header {
     pub(super) name: String,
     pub(super) value: String,
+}
+
+/// The arguments without a flag.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Words {
+    /// Where the manifests are, unless a cluster was named.
+    pub(super) directory: Option<PathBuf>,
+    /// The method and the path of the request, if it is about one.
+    pub(super) request: Option<(String, String)>,
+}
+
+/// Tells the directory from the request.
+pub(super) fn words(words: &[String], cluster: bool) -> anyhow::Result<Words> {
+    let (directory, request) = match (cluster, words) {
+        (false, [directory, request @ ..]) => (Some(directory.into()), request),
+        (true, request) => (None, request),
+        (false, []) => bail!(
+            "say where the objects are: DIR, a directory of manifests, or --context NAME, --kubeconfig FILE or \
+             --current-context for a cluster"
+        ),
+    };
+    let request = match request {
+        [] => None,
+        [one, path] => Some((method(one).map_err(Error::msg)?, self::path(path).map_err(Error::msg)?)),
+        [one] if cluster => bail!("a cluster is named, and {one:?} is no METHOD and PATH; leave it out"),
+        [_] => bail!("a method without a path; write METHOD PATH, as in GET /reviews/1"),
+        [..] => bail!("a cluster is named, and a directory too; leave one of them out"),
+    };
+    Ok(Words { directory, request })
 }
 
 /// `spiffe://…` or `NAMESPACE/ACCOUNT`.
@@ -75,7 +108,7 @@ pub(super) fn header(text: &str) -> Result<Header, String> {
 }
 
 /// A method. Case matters.
-pub(super) fn method(text: &str) -> Result<String, String> {
+fn method(text: &str) -> Result<String, String> {
     if text.is_empty() || !text.bytes().all(is_token) {
         return Err("write a method, as in GET, and then the path: GET /reviews/1".to_owned());
     }
@@ -83,7 +116,7 @@ pub(super) fn method(text: &str) -> Result<String, String> {
 }
 
 /// A path with its query.
-pub(super) fn path(text: &str) -> Result<String, String> {
+fn path(text: &str) -> Result<String, String> {
     if !text.starts_with('/') || text.chars().any(|letter| letter.is_control() || letter == ' ') {
         return Err(
             "write a path that starts with a slash and holds no spaces, as in /reviews/1?lang=en".to_owned()
@@ -120,6 +153,30 @@ pub(super) fn flag(why: &Unanswered) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_directory_is_told_from_a_request() {
+        let asked = |list: &[&str], cluster| {
+            words(&list.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>(), cluster)
+        };
+        let request = || Some(("GET".to_owned(), "/".to_owned()));
+        let is =
+            |directory: Option<&str>, request| Words { directory: directory.map(PathBuf::from), request };
+        assert_eq!(asked(&["d"], false).unwrap(), is(Some("d"), None));
+        assert_eq!(asked(&["d", "GET", "/"], false).unwrap(), is(Some("d"), request()));
+        assert_eq!(asked(&[], true).unwrap(), is(None, None));
+        assert_eq!(asked(&["GET", "/"], true).unwrap(), is(None, request()));
+        for (wrong, cluster) in [
+            (&[][..], false),
+            (&["d", "GET"], false),
+            (&["d", "GET", "path"], false),
+            (&["d", "G T", "/"], false),
+            (&["d"], true),
+            (&["d", "GET", "/"], true),
+        ] {
+            assert!(asked(wrong, cluster).is_err(), "{wrong:?} {cluster}");
+        }
+    }
 
     #[test]
     fn what_is_dialled_is_a_name_or_an_address_and_a_port() {
