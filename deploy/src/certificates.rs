@@ -46,6 +46,17 @@ impl Certificates {
         (lifetime / 20).clamp(Duration::from_millis(100), Duration::from_secs(30))
     }
 
+    /// When the first of all certificates expires, ours among them.
+    pub fn next_expiry(&self) -> SystemTime {
+        let leaves = self.waypoints.values().filter_map(|waypoint| waypoint.leaf.as_ref());
+        leaves.map(Leaf::expires).fold(self.server.expires(), SystemTime::min)
+    }
+
+    /// When the root expires.
+    pub fn authority_expiry(&self) -> SystemTime {
+        self.authority.expires()
+    }
+
     /// The waypoint is to run: returns those of its secrets that its proxies were not given yet.
     /// If there is no certificate to be had, that is told and tried again by [`Certificates::renew`].
     pub fn want(&mut self, gateway: &Audience, plan: WaypointPlan, now: SystemTime) -> Vec<Arc<Resource>> {

@@ -32,9 +32,11 @@ pub use outbox::{Orders, Outbox};
 
 use crate::{
     acknowledgements::{Acknowledgements, Publish},
+    admin::Question,
     certificates::Certificates,
     journal,
     keys::Keys,
+    metrics::Metrics,
     progress::Progress,
 };
 
@@ -53,6 +55,8 @@ pub enum Event {
     ProgressDue,
     /// It is time to see whether a certificate has to be renewed.
     CertificatesDue,
+    /// Somebody asks what the loop knows.
+    Asked(Question),
 }
 
 /// When something happened: for certificates, and for measuring.
@@ -74,6 +78,7 @@ pub struct EventLoop {
     acknowledgements: Acknowledgements,
     progress: Progress,
     gathering: Gathering,
+    metrics: Metrics,
     /// The last commit's.
     revision: Revision,
 }
@@ -98,6 +103,8 @@ pub struct Inbox {
     pub keys: mpsc::Receiver<Told>,
     /// What those say whom the outbox leads to; nobody has to.
     pub told: mpsc::Receiver<Change>,
+    /// What it is asked.
+    pub questions: mpsc::Receiver<Question>,
     /// How often to look at the certificates.
     pub renewal_period: Duration,
 }
@@ -110,6 +117,7 @@ impl EventLoop {
         certificates: Certificates,
         keys: Keys,
         outbox: Outbox,
+        metrics: Metrics,
         ready: oneshot::Sender<()>,
     ) -> Self {
         let gathering = Gathering::Until { seen: keys.kept(), ready };
@@ -122,6 +130,7 @@ impl EventLoop {
             acknowledgements: Acknowledgements::default(),
             progress: Progress::default(),
             gathering,
+            metrics,
             revision: Revision::default(),
         }
     }
@@ -140,8 +149,13 @@ impl EventLoop {
                 Some((observation, instant)) = inbox.observations.recv() => (Event::Proxy(observation), instant),
                 () = passed(due) => (Event::ProgressDue, Instant::now()),
                 _ = renewals.tick() => (Event::CertificatesDue, Instant::now()),
+                Some(question) = inbox.questions.recv() => (Event::Asked(question), Instant::now()),
             };
+            let (revision, start) = (self.revision, Instant::now());
             self.step(event, Moment { time: SystemTime::now(), instant });
+            if self.revision != revision {
+                self.metrics.mesh.committed(start.elapsed());
+            }
         }
     }
 
@@ -155,6 +169,7 @@ impl EventLoop {
             Event::Told(change) => self.take(vec![change], now),
             Event::Source(Update::Ready) => {
                 if let Gathering::Until { seen, ready } = mem::replace(&mut self.gathering, Gathering::Done) {
+                    self.metrics.outside.complete();
                     self.progress.start(now.instant);
                     self.commit(seen, now);
                     let unwanted = self.keys.forget_unwanted();
@@ -166,6 +181,7 @@ impl EventLoop {
                 }
             }
             Event::Keys(told) => {
+                self.metrics.outside.told(&told);
                 if let Some(change) = self.keys.told(told) {
                     self.commit(vec![change], now);
                 }
@@ -174,7 +190,9 @@ impl EventLoop {
                 journal::observed(&observation);
                 for acknowledged in self.acknowledgements.observe(&observation, now.instant) {
                     journal::acknowledged(&acknowledged);
+                    self.metrics.mesh.acknowledged(acknowledged.after);
                 }
+                self.metrics.proxies.observe(&observation);
                 self.progress.observe(&observation, now.instant);
             }
             Event::ProgressDue => {
@@ -184,6 +202,10 @@ impl EventLoop {
                 }
             }
             Event::CertificatesDue => self.renew(now),
+            // Whoever asked may have gone meanwhile.
+            Event::Asked(Question::Alive(answer)) => {
+                answer.send(()).ok();
+            }
         }
     }
 
@@ -204,15 +226,18 @@ impl EventLoop {
     }
 
     fn commit(&mut self, changes: Vec<Change>, now: Moment) {
+        self.metrics.mesh.change(&changes);
         let Commit { revision, mut resources, statuses, waypoints, keys } = self.mesh.commit(changes);
         self.revision = revision;
         self.keys.want(keys);
         for (object, status) in &statuses {
             journal::status(object, status.as_ref());
+            self.metrics.mesh.status(object, status.as_ref());
         }
         self.outbox.post(&waypoints, statuses);
         for (gateway, plan) in waypoints {
             if let Some(plan) = plan {
+                self.metrics.proxies.want(&group(&gateway));
                 // In one publish with what refers to them: a listener without its certificate serves nobody.
                 let secrets = self.certificates.want(&gateway, plan, now.time);
                 resources.entry(gateway).or_default().set.extend(secrets);
@@ -226,12 +251,19 @@ impl EventLoop {
         for (gateway, delta) in resources {
             self.publish(&gateway, &delta, now);
         }
+        self.tell_expiry();
     }
 
     fn renew(&mut self, now: Moment) {
         for (gateway, set) in self.certificates.renew(now.time) {
             self.publish(&gateway, &Delta { set, removed: Vec::new() }, now);
         }
+        self.tell_expiry();
+    }
+
+    fn tell_expiry(&self) {
+        let Self { certificates, metrics, .. } = self;
+        metrics.process.expire(certificates.next_expiry(), certificates.authority_expiry());
     }
 
     fn publish(&mut self, gateway: &Audience, delta: &Delta, now: Moment) {
@@ -247,6 +279,7 @@ impl EventLoop {
         let group = group(gateway);
         self.certificates.forget(gateway);
         self.cache.remove(&group);
+        self.metrics.proxies.forget(&group);
         self.acknowledgements.forget(&group);
         self.progress.forget(&group, now.instant);
         journal::removed(self.revision, gateway);

@@ -85,12 +85,10 @@ pub(crate) fn status(object: &ObjectRef, status: Option<&Status>) {
         return;
     };
     let mut is_well = true;
-    for (place, condition) in conditions(status) {
-        if is_problem(condition) {
-            is_well = false;
-            let Condition { kind, reason, message, .. } = condition;
-            warn!(%object, place, condition = kind, reason, "{message}");
-        }
+    for (place, condition) in problems(status) {
+        is_well = false;
+        let Condition { kind, reason, message, .. } = condition;
+        warn!(%object, place, condition = kind, reason, "{message}");
     }
     if is_well {
         let generation = status.observed_generation;
@@ -108,6 +106,11 @@ pub(crate) fn status(object: &ObjectRef, status: Option<&Status>) {
             Some(_) | None => info!(%object, generation, "accepted"),
         }
     }
+}
+
+/// What is wrong with an object, and with which part of it.
+pub(crate) fn problems(status: &Status) -> impl Iterator<Item = (&str, &Condition)> {
+    conditions(status).filter(|(_, condition)| is_problem(condition))
 }
 
 /// Whether proxies have just not answered yet.

@@ -1,5 +1,6 @@
 //! What runs: the command line, the loop that connects the rooms, and the identities of the proxies.
 
+pub mod admin;
 pub mod authn;
 pub mod certificates;
 pub mod cli;
@@ -8,6 +9,7 @@ pub mod event_loop;
 pub mod identity;
 pub mod keys;
 pub mod lease;
+pub mod metrics;
 pub mod objects;
 pub mod place;
 pub mod proxy;

@@ -8,6 +8,11 @@ use tracing::{error, info, warn};
 use translate::Settings;
 use watch::{ClusterSource, Complaint, DirectorySource, Severity, Source, Update, Wanted};
 
+use crate::{
+    admin::{Health, Pages},
+    metrics::Requests,
+};
+
 /// How often a server that does not answer at the start is asked again.
 const AGAIN: Duration = Duration::from_secs(2);
 
@@ -27,32 +32,54 @@ pub struct Cluster {
     pub client: kube::Client,
     /// Where it is, for whoever reads the log.
     pub url: String,
+    /// What `client` and its clones have asked.
+    pub requests: Requests,
 }
 
 impl Objects {
+    /// What is asked of an API server, if one is.
+    pub(crate) fn requests(&self) -> Option<&Requests> {
+        match self {
+            Self::Directory(_) => None,
+            Self::Cluster(cluster) => Some(&cluster.requests),
+        }
+    }
+
     /// The settings with what the mesh configuration says that holds for the life of a process. If it cannot
     /// be read now, nothing is served before it can, and then its status says what it takes. A cluster that
     /// does not answer is waited for.
-    pub(crate) async fn adopt(&self, settings: Settings, wanted: &Wanted) -> anyhow::Result<Settings> {
+    pub(crate) async fn adopt(
+        &self,
+        settings: Settings,
+        wanted: &Wanted,
+        health: &Health,
+    ) -> anyhow::Result<Settings> {
         let objects = match self {
             Self::Directory(directory) => watch::read_directory(directory, wanted)?.0,
-            Self::Cluster(cluster) => cluster.read(wanted).await,
+            Self::Cluster(cluster) => cluster.read(wanted, health).await,
         };
         let settings = settings.adopting(&objects);
         info!(trust_domain = %settings.trust_domain, mesh_config = %settings.mesh_config(), "the mesh");
         Ok(settings)
     }
 
-    /// Tells `updates` of the objects, for ever. Ends only by failing.
-    pub(crate) async fn follow(self, wanted: Wanted, updates: Sender<Update>) -> anyhow::Result<()> {
+    /// Tells `updates` of the objects, for ever, and `pages` of what is missing or wrong. Ends only by failing.
+    pub(crate) async fn follow(
+        self,
+        wanted: Wanted,
+        updates: Sender<Update>,
+        pages: Pages,
+    ) -> anyhow::Result<()> {
         match self {
             Self::Directory(directory) => {
                 let source = DirectorySource::new(directory).wanting(wanted);
-                source.on_complaints(tell_complaints()).run(updates).await?
+                source.on_complaints(tell_complaints(pages)).run(updates).await?
             }
             Self::Cluster(Cluster { client, .. }) => {
                 let source = ClusterSource::new(client).wanting(wanted);
-                source.on_complaints(tell_complaints()).run(updates).await?
+                let health = pages.health.clone();
+                let source = source.on_missing(move |missing| health.lacks(missing));
+                source.on_complaints(tell_complaints(pages)).run(updates).await?
             }
         };
         Ok(())
@@ -60,14 +87,18 @@ impl Objects {
 }
 
 impl Cluster {
-    async fn read(&self, wanted: &Wanted) -> Vec<proto::Object> {
+    async fn read(&self, wanted: &Wanted, health: &Health) -> Vec<proto::Object> {
         let mut told = None;
         loop {
             match watch::read_referenced(self.client.clone(), wanted).await {
-                Ok(objects) => return objects,
+                Ok(objects) => {
+                    health.complain(Vec::new());
+                    return objects;
+                }
                 Err(error) => {
                     let error = error.to_string();
                     if told.as_ref() != Some(&error) {
+                        health.complain(vec![error.clone()]);
                         error!(cluster = self.url, "nothing is served before this is mended: {error}");
                         told = Some(error);
                     }
@@ -95,9 +126,11 @@ impl fmt::Debug for Cluster {
 }
 
 /// Tells what is wrong with what is read, each thing once, and what is no longer wrong.
-fn tell_complaints() -> impl Fn(&[Complaint]) + Send + Sync + 'static {
+fn tell_complaints(pages: Pages) -> impl Fn(&[Complaint]) + Send + Sync + 'static {
     let told = Mutex::new(BTreeSet::new());
     move |complaints| {
+        pages.metrics.outside.complain(complaints);
+        pages.health.complain(complaints.iter().map(ToString::to_string).collect());
         let current: BTreeSet<Complaint> = complaints.iter().cloned().collect();
         let mut told = told.lock();
         for complaint in current.difference(&told) {

@@ -2,7 +2,7 @@
 
 use std::{
     net::SocketAddr,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -19,13 +19,14 @@ use watch::{KeyOptions, Wanted, follow_keys};
 use xds::{Cache, Limits, Observer};
 
 use crate::{
+    admin,
     authn::Accounts,
     certificates::Certificates,
     event_loop::{EventLoop, Inbox},
     identities::{Identities, Own},
     keys::Keys,
     objects::Objects,
-    state::{Readable, StateDirectory, replace_file},
+    state::{StateDirectory, write_address},
     tasks::Tasks,
     writers::{self, Writing},
 };
@@ -41,6 +42,8 @@ pub struct Options {
     pub state: StateDirectory,
     /// Where proxies reach us; with port 0 the system chooses one.
     pub listen: SocketAddr,
+    /// Where probes and metrics are answered, if anywhere; with port 0 the system chooses one.
+    pub admin: Option<SocketAddr>,
     /// The settings of the mesh.
     pub settings: Settings,
     /// How long a certificate is good for.
@@ -58,15 +61,18 @@ pub async fn serve(options: Options, stop: CancellationToken) -> anyhow::Result<
         writing,
         state,
         listen,
+        admin,
         settings,
         certificate_lifetime,
         keys: fetching,
         ready_file,
     } = options;
+    let mut tasks = Tasks::new(stop.clone());
+    let (pages, questions) = admin::start(&mut tasks, admin, &state, objects.requests()).await?;
     let wanted = Wanted::by_reference([settings.mesh_config()]);
     let settings = tokio::select! {
         () = stop.cancelled() => return Ok(()),
-        adopted = objects.adopt(settings, &wanted) => adopted?,
+        adopted = objects.adopt(settings, &wanted, &pages.health) => adopted?,
     };
     let accounts = Accounts::default();
     let own =
@@ -85,9 +91,8 @@ pub async fn serve(options: Options, stop: CancellationToken) -> anyhow::Result<
     // Without a bound, for the loop must not wait: what it wishes follows from its own commits.
     let (wish, wishes) = mpsc::unbounded_channel();
     let (told, keys) = mpsc::channel(16);
-    let mut tasks = Tasks::new(stop.clone());
     let (tell, hears) = mpsc::channel(16);
-    let mut outbox = writers::start(&mut tasks, &objects, writing, tell);
+    let mut outbox = writers::start(&mut tasks, &objects, writing, &pages.metrics, tell);
     outbox.accounts = Some(accounts);
     proof.oversee(&mut tasks);
     let inbox = Inbox {
@@ -95,17 +100,19 @@ pub async fn serve(options: Options, stop: CancellationToken) -> anyhow::Result<
         observations,
         keys,
         told: hears,
+        questions,
         renewal_period: Certificates::renewal_period(certificate_lifetime),
     };
     let kept = Keys::open(state.path(), wish);
-    let mesh = Mesh::new(settings);
-    let event_loop = EventLoop::new(mesh, Arc::clone(&cache), certificates, kept, outbox, ready);
+    let (mesh, metrics) = (Mesh::new(settings), pages.metrics.clone());
+    let event_loop = EventLoop::new(mesh, Arc::clone(&cache), certificates, kept, outbox, metrics, ready);
     let observer: Observer = Arc::new(move |seen| {
         // The loop is gone only when everything is about to end.
         observation.send((seen.clone(), Instant::now())).ok();
     });
 
-    tasks.spawn_forever("source of objects", objects.follow(wanted, update));
+    pages.health.gathering();
+    tasks.spawn_forever("source of objects", objects.follow(wanted, update, pages.clone()));
     tasks.spawn_forever("fetching of keys", async move {
         follow_keys(fetching, wishes, told).await;
         Ok(())
@@ -127,13 +134,9 @@ pub async fn serve(options: Options, stop: CancellationToken) -> anyhow::Result<
         if let Some(path) = ready_file {
             write_address(&path, address)?;
         }
+        pages.health.serving();
         info!(%address, "ready");
         Ok(serving.await?)
     });
     tasks.join().await
-}
-
-fn write_address(path: &Path, address: SocketAddr) -> anyhow::Result<()> {
-    replace_file(path, format!("{address}\n").as_bytes(), Readable::Everyone)
-        .with_context(|| format!("cannot write {}", path.display()))
 }

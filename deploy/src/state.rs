@@ -3,10 +3,12 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Write},
+    net::SocketAddr,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
+use anyhow::Context;
 use translate::Audience;
 
 use crate::proxy::Endpoint;
@@ -47,6 +49,11 @@ impl StateDirectory {
         self.0.join("xds-address")
     }
 
+    /// Where the serving process says how its probes and metrics are reached, if they are.
+    pub fn admin_address_file(&self) -> PathBuf {
+        self.0.join("admin-address")
+    }
+
     /// How the last serving process on this directory was reached; `None` if there was none.
     pub fn xds_address(&self) -> io::Result<Option<Endpoint>> {
         match fs::read_to_string(self.xds_address_file()) {
@@ -55,6 +62,12 @@ impl StateDirectory {
             Err(error) => Err(error),
         }
     }
+}
+
+/// Writes where something of ours is reached.
+pub(crate) fn write_address(path: &Path, address: SocketAddr) -> anyhow::Result<()> {
+    replace_file(path, format!("{address}\n").as_bytes(), Readable::Everyone)
+        .with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// Makes a directory and those above it, for the owner alone.

@@ -13,6 +13,7 @@ use crate::{
     deployer,
     event_loop::{Orders, Outbox},
     lease::{Candidate, Timing},
+    metrics::Metrics,
     objects::{Cluster, Objects},
     place::Place,
     tasks::Tasks,
@@ -33,13 +34,20 @@ pub struct Writing {
 }
 
 /// Starts everything that writes where the objects come from. What becomes of it is sent to `told`.
-pub(crate) fn start(tasks: &mut Tasks, objects: &Objects, writing: Writing, told: Sender<Change>) -> Outbox {
+pub(crate) fn start(
+    tasks: &mut Tasks,
+    objects: &Objects,
+    writing: Writing,
+    metrics: &Metrics,
+    told: Sender<Change>,
+) -> Outbox {
     let Cluster { client, .. } = match objects {
         Objects::Directory(_) => return Outbox::default(),
         Objects::Cluster(cluster) => cluster.clone(),
     };
     let Writing { place, template, lease, lease_duration } = writing;
     let (lead, leads) = watch::channel(false);
+    metrics.process.follow(leads.clone());
     let timing = Timing::of(lease_duration);
     let candidate = Candidate::new(client.clone(), &place.namespace, lease, place.pod.as_deref(), timing);
     let stop = tasks.stopping();

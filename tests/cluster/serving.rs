@@ -7,7 +7,7 @@ use proto::Kind;
 use serde_json::{Value, json};
 use tests::{
     cluster::Cluster,
-    process::{Objects, Options, Portolan},
+    process::{Objects, Options, Portolan, probe},
     until,
 };
 use tokio::net::TcpStream;
@@ -50,6 +50,10 @@ async fn it_begins_when_the_cluster_answers_and_goes_on_when_it_does_not() -> Re
             })
             .await?;
             ensure!(!scratch.path().join("ready").exists(), "ready, and the cluster does not answer");
+            let state = scratch.path().join("state");
+            let (alive, ready) = (probe(&state, "/healthz").await?, probe(&state, "/readyz").await?);
+            ensure!(alive.status == 200, "to start again would not help: {alive:?}");
+            ensure!(ready.status == 503 && ready.text().contains("does not give"), "{ready:?}");
             gate.open();
             Ok(())
         };
@@ -79,6 +83,48 @@ async fn it_begins_when_the_cluster_answers_and_goes_on_when_it_does_not() -> Re
         let moved: Vec<_> = events.iter().skip(skip).filter(|event| published(event)).collect();
         assert!(moved.is_empty(), "{moved:?}");
         Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn what_is_missing_is_named_kind_by_kind_until_it_is_there() -> Result<()> {
+    within(async {
+        let cluster = Cluster::shared().await?;
+        let namespace = cluster.namespace("missing").await?;
+        let wanted = Wanted::by_reference([reference(Kind::ConfigMap, &namespace, "istio")]);
+        let (mut less, all) = (permissions(&wanted), permissions(&wanted));
+        less.cluster.retain(|rule| rule.api_groups.as_deref() != Some(&["security.istio.io".to_owned()]));
+        let account = permitted(&cluster, &namespace, "portolan", &less).await?;
+        let scratch = tempfile::tempdir()?;
+        let state = scratch.path().join("state");
+        let token = cluster.token(&account, None, Duration::from_hours(1)).await?;
+        let starting = Portolan::start(Options {
+            objects: Objects::Kubeconfig(cluster.kubeconfig(&token)?),
+            state: state.clone(),
+            scratch: scratch.path().to_owned(),
+            arguments: vec!["--root-namespace".to_owned(), namespace.clone()],
+            environment: Vec::new(),
+        });
+        let granting = async {
+            let missing = "missing: authorizationpolicies.security.istio.io\n\
+                           missing: requestauthentications.security.istio.io\n\
+                           wrong: authorizationpolicies.security.istio.io cannot be read";
+            until("the policies to be all that is missing", PATIENCE * 2, async || {
+                let Ok(ready) = probe(&state, "/readyz").await else { return Ok(None) };
+                ensure!(ready.status == 503, "ready without policies: {ready:?}");
+                Ok(ready.text().contains(missing).then_some(()))
+            })
+            .await?;
+            let rest = all.cluster.iter().filter(|rule| !less.cluster.contains(rule)).cloned();
+            cluster.grant_more(&account, &rest.collect::<Vec<_>>()).await
+        };
+        let (portolan, granted) = tokio::join!(starting, granting);
+        granted?;
+        let portolan = portolan?;
+        ensure!(portolan.probe("/readyz").await?.status == 200, "serving and not ready");
+        let lists = "portolan_api_requests_total{verb=\"list\",resource=\"pods\",code=\"200\"}";
+        portolan.counts(lists, |count| count >= 1).await
     })
     .await
 }

@@ -4,6 +4,7 @@
 
 mod acknowledged;
 mod addresses;
+mod admin;
 mod admission;
 mod advisories;
 mod asked_tunnels;

@@ -5,11 +5,15 @@ use std::{env, path::PathBuf};
 use anyhow::{Context, ensure};
 use clap::Args;
 use kube::{
-    Client, Config,
+    Config,
+    client::ClientBuilder,
     config::{KubeConfigOptions, Kubeconfig},
 };
 
-use crate::objects::{Cluster, Objects};
+use crate::{
+    metrics::Requests,
+    objects::{Cluster, Objects},
+};
 
 /// The cluster, by a kubeconfig. In a pod neither is needed.
 #[derive(Clone, Debug, Args)]
@@ -115,6 +119,8 @@ fn of_pod() -> anyhow::Result<Cluster> {
 
 fn client(config: Config) -> anyhow::Result<Cluster> {
     let url = config.cluster_url.to_string();
-    let client = Client::try_from(config).with_context(|| format!("no client for the cluster {url}"))?;
-    Ok(Cluster { client, url })
+    let client =
+        ClientBuilder::try_from(config).with_context(|| format!("no client for the cluster {url}"))?;
+    let requests = Requests::default();
+    Ok(Cluster { client: client.with_layer(&requests).build(), url, requests })
 }

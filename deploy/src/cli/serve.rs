@@ -38,6 +38,9 @@ pub(super) struct Serve {
     /// Where proxies reach us; with port 0 a free one is chosen and written to `xds-address` in the state directory [default: 0.0.0.0:15010 in a cluster, 127.0.0.1:15010 with a directory]
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Option<SocketAddr>,
+    /// Where /healthz, /readyz and /metrics are answered; with port 0 a free one is chosen and written to `admin-address` in the state directory [default: nowhere]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    admin: Option<SocketAddr>,
     #[command(flatten)]
     mesh: MeshArguments,
     #[command(flatten)]
@@ -83,6 +86,7 @@ impl Serve {
             },
             state: self.state.open()?,
             listen,
+            admin: self.admin,
             settings,
             certificate_lifetime: self.certificate_lifetime,
             keys: self.keys.options(),

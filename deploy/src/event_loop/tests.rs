@@ -54,7 +54,8 @@ impl Rig {
         let (status, statuses) = mpsc::unbounded_channel();
         let outbox = Outbox { orders: Some(Orders { template, to }), statuses: Some(status), accounts: None };
         let mesh = Mesh::new(settings);
-        let event_loop = EventLoop::new(mesh, Arc::clone(&cache), certificates, keys, outbox, told);
+        let metrics = Metrics::new(None);
+        let event_loop = EventLoop::new(mesh, Arc::clone(&cache), certificates, keys, outbox, metrics, told);
         Self { event_loop, cache, ready, start, state, wished, ordered, statuses }
     }
 

@@ -74,6 +74,11 @@ impl Authority {
         &self.trust_domain
     }
 
+    /// From when on the root is not valid any more.
+    pub fn expires(&self) -> SystemTime {
+        self.expires
+    }
+
     /// Signs a certificate that gives its bearer the identity `id`, for `lifetime` from `now` on.
     pub fn issue(&self, id: &SpiffeId, lifetime: Duration, now: SystemTime) -> Result<Leaf, IdentityError> {
         let subject = id.to_string();

@@ -62,6 +62,11 @@ impl ServerCertificates {
         self.current.load().leaf.renew_at()
     }
 
+    /// When the certificate that is shown now expires.
+    pub fn expires(&self) -> SystemTime {
+        self.current.load().leaf.expires()
+    }
+
     /// Shows a new certificate to new connections. Those that are open stay open.
     pub fn renew(&self, authority: &Authority, now: SystemTime) -> Result<(), IdentityError> {
         let shown = Shown::issue(authority, &self.names, self.lifetime, now)?;

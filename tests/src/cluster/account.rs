@@ -50,6 +50,16 @@ impl Cluster {
         self.granted(account, rules, None).await
     }
 
+    /// Gives `account` further permissions in the whole cluster, and waits until it has them.
+    pub async fn grant_more(&self, account: &Account, rules: &[PolicyRule]) -> Result<()> {
+        let existing = Api::<ClusterRole>::all(self.admin()?);
+        let name = format!("{}-{}", account.namespace, account.name);
+        let mut role = existing.get(&name).await?;
+        role.rules.get_or_insert_default().extend_from_slice(rules);
+        existing.replace(&name, &PostParams::default(), &role).await?;
+        self.granted(account, rules, None).await
+    }
+
     /// Gives `account` these permissions in `namespace` only, and waits until it has them.
     pub async fn grant_in(&self, account: &Account, namespace: &str, rules: &[PolicyRule]) -> Result<()> {
         let name = format!("{}-{}", account.namespace, account.name);

@@ -22,7 +22,7 @@ use parking_lot::Mutex;
 use rustix::process::{Pid, Signal, kill_process};
 
 pub use envoy::Envoy;
-pub use portolan::{Follower, Objects, Options, Portolan};
+pub use portolan::{Follower, Objects, Options, Portolan, probe};
 
 use crate::until;
 

@@ -11,10 +11,13 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
-use tokio::sync::OnceCell;
+use tokio::{net::TcpStream, sync::OnceCell};
 
 use super::{Process, cargo, with_death_signal};
-use crate::until;
+use crate::{
+    exchange::{Request, Response, Session, Version},
+    until,
+};
 
 /// How long a start or an orderly stop may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -78,7 +81,10 @@ impl Portolan {
             Objects::Kubeconfig(path) => command.args(["serve", "--kubeconfig"]).arg(path),
         };
         command.arg("--state").arg(state);
-        command.args(["--listen", &listen, "--log", "json", "--ready-file"]).arg(&ready).args(arguments);
+        command
+            .args(["--admin", "127.0.0.1:0", "--listen", &listen, "--log", "json", "--ready-file"])
+            .arg(&ready)
+            .args(arguments);
         // Every response that is sent to a proxy is a line of the log, which is how tests count them.
         command.env("RUST_LOG", "info,deploy::journal=debug");
         command.envs(environment.iter().map(|(name, value)| (name, value)));
@@ -150,6 +156,26 @@ impl Portolan {
         until(what, PATIENCE, found).await
     }
 
+    /// The answer of its probes and metrics to a GET, as in `/readyz`.
+    pub async fn probe(&self, path: &str) -> Result<Response> {
+        probe(&self.options.state, path).await
+    }
+
+    /// The count or gauge of a series, as in `portolan_nacks_total{type="Route"}`; nothing if there is none.
+    pub async fn metric(&self, series: &str) -> Result<Option<u64>> {
+        let page = self.probe("/metrics").await?;
+        ensure!(page.status == 200, "/metrics answered {}: {}", page.status, page.text());
+        let text = page.text();
+        let number = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        Ok(number.map(str::parse).transpose()?)
+    }
+
+    /// Waits until a series is as `wanted`.
+    pub async fn counts(&self, series: &str, wanted: impl Fn(u64) -> bool) -> Result<()> {
+        until(series, PATIENCE, async || Ok(self.metric(series).await?.filter(|it| wanted(*it)).map(drop)))
+            .await
+    }
+
     /// Where it serves xDS.
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -163,6 +189,14 @@ impl Portolan {
     fn log(&self) -> PathBuf {
         self.options.scratch.join("portolan.log")
     }
+}
+
+/// The answer to a GET of the process on that state directory, which may not serve proxies yet.
+pub async fn probe(state: &Path, path: &str) -> Result<Response> {
+    let address = state.join("admin-address");
+    let address = fs::read_to_string(&address).with_context(|| format!("reading {}", address.display()))?;
+    let stream = TcpStream::connect(address.trim()).await?;
+    Session::open(stream, Version::Http1, "admin").await?.send(Request::get(path)).await
 }
 
 /// A reader of the log that remembers how far it has read, for tests that make thousands of lines.

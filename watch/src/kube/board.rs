@@ -52,6 +52,11 @@ impl Board {
         self.lines.iter().all(|line| line.complete)
     }
 
+    /// What is not told of yet, as a role would call it.
+    pub(super) fn missing(&self) -> Vec<String> {
+        self.lines.iter().filter(|line| !line.complete).map(|line| line.part.to_string()).collect()
+    }
+
     /// Everything that is wrong, in a stable order.
     pub(super) fn complaints(&self) -> Vec<Complaint> {
         let complete = self.is_complete();

@@ -38,6 +38,8 @@ const NEWS: usize = 256;
 
 /// Whom to tell what is wrong.
 type Observer = Arc<dyn Fn(&[Complaint]) + Send + Sync>;
+/// Whom to tell what is missing.
+type Missing = Arc<dyn Fn(Vec<String>) + Send + Sync>;
 
 /// The objects that an API server has.
 ///
@@ -48,6 +50,7 @@ pub struct ClusterSource {
     client: kube::Client,
     wanted: Wanted,
     observer: Observer,
+    missing: Missing,
 }
 
 /// Why an API server can no longer be followed. That it is away is no reason.
@@ -64,7 +67,7 @@ pub enum ClusterError {
 impl ClusterSource {
     /// A source of what `client` may read.
     pub fn new(client: kube::Client) -> Self {
-        Self { client, wanted: Wanted::default(), observer: Arc::new(|_| {}) }
+        Self { client, wanted: Wanted::default(), observer: Arc::new(|_| {}), missing: Arc::new(|_| {}) }
     }
 
     /// Reads these too of the kinds that are read by reference only.
@@ -81,6 +84,14 @@ impl ClusterSource {
         self.observer = Arc::new(observer);
         self
     }
+
+    /// Calls `observer` with what is not complete yet, as in `pods` or `httproutes.gateway.networking.k8s.io`:
+    /// at the start, and each time that there is less of it, until there is none.
+    #[must_use]
+    pub fn on_missing(mut self, observer: impl Fn(Vec<String>) + Send + Sync + 'static) -> Self {
+        self.missing = Arc::new(observer);
+        self
+    }
 }
 
 impl fmt::Debug for ClusterSource {
@@ -93,7 +104,7 @@ impl Source for ClusterSource {
     type Error = ClusterError;
 
     async fn run(self, updates: Sender<Update>) -> Result<Infallible, ClusterError> {
-        let Self { client, wanted, observer } = self;
+        let Self { client, wanted, observer, missing } = self;
         let api = Arc::new(Api::new(client));
         let parts = Part::all(&wanted);
         let mut board = Board::new(&parts);
@@ -104,6 +115,8 @@ impl Source for ClusterSource {
             followers.spawn(Follower::new(Arc::clone(&api), part, index, tell.clone()).run());
         }
         let (mut complaints, mut ready) = (Vec::new(), false);
+        let mut lacks = board.missing();
+        missing(lacks.clone());
         let mut news = Vec::new();
         loop {
             tokio::select! {
@@ -115,6 +128,13 @@ impl Source for ClusterSource {
             }
             // What came together is one step of the mesh.
             let changes: Vec<_> = news.drain(..).flat_map(|(index, news)| board.hear(index, news)).collect();
+            if !lacks.is_empty() {
+                let now_lacks = board.missing();
+                if now_lacks.len() != lacks.len() {
+                    missing(now_lacks.clone());
+                    lacks = now_lacks;
+                }
+            }
             let now_wrong = board.complaints();
             if now_wrong != complaints {
                 observer(&now_wrong);
