@@ -3,7 +3,11 @@
 //! The objects are the corpus's own. Cases disagree on what `web` looks like, and that is the point:
 //! a random walk over them is a mesh in which everything changes into everything else.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    num::NonZero,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use proto::{Object, ObjectRef, TypeUrl, Version, envoy, render_any};
 use tests::case;
@@ -107,45 +111,69 @@ fn fresh(world: &World) -> State {
     state
 }
 
+/// How many walks there are, and how many steps each has.
+const WALKS: u64 = 100;
+const STEPS: usize = 40;
+
+/// What a walk came by.
+#[derive(Clone, Copy, Default)]
+struct Walked {
+    moves: usize,
+    programmed: usize,
+}
+
 #[test]
 fn incremental_equals_from_scratch() {
     let corpus = corpus();
-    let (mut moves, mut programmed) = (0, 0);
-    for seed in 1..=100_u64 {
-        let mut walk = Walk(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
-        let mut mesh = Mesh::new(settings());
-        let mut state = State::default();
-        let mut world = World::default();
-        for step in 0..40 {
-            // The first step is a whole small mesh; the others are a few changes at once.
-            let size = if step == 0 { corpus.len() / 2 } else { 1 + walk.below(4) };
-            let changes: Vec<Change> = (0..size).map(|_| change(&mut walk, &corpus, step == 0)).collect();
-            for change in &changes {
-                world.apply(change.clone());
-            }
-            let commit = mesh.commit(changes);
-            moves +=
-                commit.resources.values().map(|delta| delta.set.len() + delta.removed.len()).sum::<usize>();
-            state.apply(&commit);
-            let fresh = fresh(&world);
-            assert_eq!(state.versions(), fresh.versions(), "seed {seed}, step {step}");
-            assert_eq!(state.statuses, fresh.statuses, "seed {seed}, step {step}");
-            assert_eq!(state.waypoints, fresh.waypoints, "seed {seed}, step {step}");
-            consistent(&state);
-
-            // What proxies do comes when nothing else does, as it mostly will.
-            let seen = seen(&mut walk, &state);
-            for change in &seen {
-                world.apply(change.clone());
-            }
-            let commit = mesh.commit(seen);
-            assert_eq!((commit.resources.len(), mesh.computed()), (0, 0), "seed {seed}, step {step}");
-            state.apply(&commit);
-            programmed += commit.statuses.values().flatten().filter(|status| is_programmed(status)).count();
-        }
-    }
+    let seeds = AtomicU64::new(1);
+    let next = || Some(seeds.fetch_add(1, Ordering::Relaxed)).filter(|seed| *seed <= WALKS);
+    // No walk knows of another, and this is the longest of all tests: one thread for each core.
+    let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let walked: Vec<Walked> = std::thread::scope(|scope| {
+        let walk = || std::iter::from_fn(next).map(|seed| walked(&corpus, seed)).collect::<Vec<_>>();
+        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(walk)).collect();
+        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+    });
+    assert_eq!(walked.len() as u64, WALKS);
+    let programmed: usize = walked.iter().map(|walked| walked.programmed).sum();
+    let moves: usize = walked.iter().map(|walked| walked.moves).sum();
     assert!(programmed > 1_000, "only {programmed} objects were programmed: no proxy takes anything");
     assert!(moves > 10_000, "only {moves} resources moved: the walk does not walk");
+}
+
+fn walked(corpus: &[Change], seed: u64) -> Walked {
+    let Walked { mut moves, mut programmed } = Walked::default();
+    let mut walk = Walk(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+    let mut mesh = Mesh::new(settings());
+    let mut state = State::default();
+    let mut world = World::default();
+    for step in 0..STEPS {
+        // The first step is a whole small mesh; the others are a few changes at once.
+        let size = if step == 0 { corpus.len() / 2 } else { 1 + walk.below(4) };
+        let changes: Vec<Change> = (0..size).map(|_| change(&mut walk, corpus, step == 0)).collect();
+        for change in &changes {
+            world.apply(change.clone());
+        }
+        let commit = mesh.commit(changes);
+        moves += commit.resources.values().map(|delta| delta.set.len() + delta.removed.len()).sum::<usize>();
+        state.apply(&commit);
+        let fresh = fresh(&world);
+        assert_eq!(state.versions(), fresh.versions(), "seed {seed}, step {step}");
+        assert_eq!(state.statuses, fresh.statuses, "seed {seed}, step {step}");
+        assert_eq!(state.waypoints, fresh.waypoints, "seed {seed}, step {step}");
+        consistent(&state);
+
+        // What proxies do comes when nothing else does, as it mostly will.
+        let taken = seen(&mut walk, &state);
+        for change in &taken {
+            world.apply(change.clone());
+        }
+        let commit = mesh.commit(taken);
+        assert_eq!((commit.resources.len(), mesh.computed()), (0, 0), "seed {seed}, step {step}");
+        state.apply(&commit);
+        programmed += commit.statuses.values().flatten().filter(|status| is_programmed(status)).count();
+    }
+    Walked { moves, programmed }
 }
 
 /// What proxies did to some of what is out there: mostly they have it.

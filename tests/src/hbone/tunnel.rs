@@ -1,25 +1,39 @@
 //! The two halves of an HTTP/2 stream as one stream of bytes.
 
 use std::{
+    future::poll_fn,
     io,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::{Buf, Bytes};
 use h2::{Reason, RecvStream, SendStream};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    runtime::Handle,
+    time::timeout,
+};
 use tokio_util::task::AbortOnDropHandle;
 
-/// An established tunnel. Dropping it resets the stream; shutting it down ends our direction only.
+/// How long a tunnel that nobody has any more waits for the other side to end too.
+const PARTING: Duration = Duration::from_secs(5);
+
+/// An established tunnel. Shutting it down ends our direction only.
+///
+/// A client that drops it ends its direction and waits for the other side to end as well, as a ztunnel does
+/// whose application is gone. A reset would do for one; but of those Envoy takes a thousand on a connection
+/// and 33 more a second (nghttp2's limit), and then closes it, with everything that is on it.
 #[derive(Debug)]
 pub struct Tunnel {
     send: SendStream<Bytes>,
-    receive: RecvStream,
+    /// Taken when it is dropped.
+    receive: Option<RecvStream>,
     unread: Bytes,
     /// The task that moves the connection's bytes. On the server's side it has another owner.
-    _connection: Option<Arc<AbortOnDropHandle<()>>>,
+    connection: Option<Arc<AbortOnDropHandle<()>>>,
 }
 
 impl Tunnel {
@@ -28,7 +42,28 @@ impl Tunnel {
         receive: RecvStream,
         connection: Option<Arc<AbortOnDropHandle<()>>>,
     ) -> Self {
-        Self { send, receive, unread: Bytes::new(), _connection: connection }
+        Self { send, receive: Some(receive), unread: Bytes::new(), connection }
+    }
+}
+
+impl Drop for Tunnel {
+    fn drop(&mut self) {
+        let (Some(connection), Some(mut receive)) = (self.connection.take(), self.receive.take()) else {
+            return;
+        };
+        let ended = self.send.send_data(Bytes::new(), true).is_ok();
+        if let (true, Ok(runtime)) = (ended && !receive.is_end_stream(), Handle::try_current()) {
+            runtime.spawn(async move {
+                let rest = async {
+                    while let Some(Ok(data)) = poll_fn(|cx| receive.poll_data(cx)).await {
+                        let _ = receive.flow_control().release_capacity(data.len());
+                    }
+                };
+                // Whoever does not end in time is reset.
+                let _ = timeout(PARTING, rest).await;
+                drop(connection);
+            });
+        }
     }
 }
 
@@ -39,7 +74,8 @@ impl AsyncRead for Tunnel {
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         while self.unread.is_empty() {
-            match ready!(self.receive.poll_data(cx)) {
+            let Some(receive) = &mut self.receive else { return Poll::Ready(Ok(())) };
+            match ready!(receive.poll_data(cx)) {
                 Some(Ok(data)) => self.unread = data,
                 Some(Err(error)) => return Poll::Ready(ended(error)),
                 None => return Poll::Ready(Ok(())),
@@ -49,8 +85,8 @@ impl AsyncRead for Tunnel {
         into.put_slice(&self.unread[..length]);
         self.unread.advance(length);
         // The window opens by what was read, not by what arrived, so a slow reader slows the sender.
-        let released = self.receive.flow_control().release_capacity(length);
-        Poll::Ready(released.map_err(io::Error::other))
+        let Some(receive) = &mut self.receive else { return Poll::Ready(Ok(())) };
+        Poll::Ready(receive.flow_control().release_capacity(length).map_err(io::Error::other))
     }
 }
 
