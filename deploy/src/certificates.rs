@@ -10,11 +10,13 @@ use proto::{Name, Resource};
 use tracing::{info, warn};
 use translate::{Anchors, Audience, WaypointPlan};
 
-use crate::identity::{self, Authority, IdentityError, Leaf, Leaves, ServerCertificates, SpiffeId, Trusts};
+use crate::identity::{
+    self, Authority, IdentityError, Leaf, Leaves, Moved, ServerCertificates, SpiffeId, Succession, Trusts,
+};
 
 /// The certificates of the waypoints that should run, and ours.
 pub struct Certificates {
-    authority: Authority,
+    succession: Succession,
     leaves: Leaves,
     server: Arc<ServerCertificates>,
     waypoints: BTreeMap<Audience, Waypoint>,
@@ -37,7 +39,24 @@ struct Waypoint {
 impl Certificates {
     /// No waypoint's certificates yet, and ours.
     pub fn new(authority: Authority, leaves: Leaves, server: Arc<ServerCertificates>) -> Self {
-        Self { authority, leaves, server, waypoints: BTreeMap::new() }
+        let succession = Succession::new(authority, leaves.lifetime());
+        Self { succession, leaves, server, waypoints: BTreeMap::new() }
+    }
+
+    /// The roots that proxies trust, as PEM.
+    pub fn roots(&self) -> &str {
+        self.succession.roots()
+    }
+
+    /// That authority is to sign from now on, or from when it is trusted; returns the secrets that changed.
+    pub fn adopt(&mut self, authority: Authority, now: SystemTime) -> Vec<(Audience, Vec<Arc<Resource>>)> {
+        let moved = self.succession.adopt(authority, now);
+        match moved {
+            Moved::Nothing => {}
+            Moved::Trust => info!("another authority is trusted, and signs once that is known"),
+            Moved::Signer => info!("another authority signs"),
+        }
+        self.refresh(moved, now)
     }
 
     /// How often to call [`Certificates::renew`] where certificates are good for `lifetime`. Often
@@ -54,7 +73,7 @@ impl Certificates {
 
     /// When the root expires.
     pub fn authority_expiry(&self) -> SystemTime {
-        self.authority.expires()
+        self.succession.authority().expires()
     }
 
     /// The waypoint is to run: returns those of its secrets that its proxies were not given yet.
@@ -75,8 +94,8 @@ impl Certificates {
         }
         waypoint.aliases = trust_domain_aliases;
         waypoint.anchors = anchors;
-        let renewed = waypoint.refresh(gateway, &self.authority, &self.leaves, now);
-        if renewed.is_empty() { waypoint.republish(&self.authority) } else { renewed }
+        let renewed = waypoint.refresh(gateway, &self.succession, &self.leaves, now);
+        if renewed.is_empty() { waypoint.republish(&self.succession) } else { renewed }
     }
 
     /// The waypoint is gone, and nobody shall have its certificate any more.
@@ -89,16 +108,34 @@ impl Certificates {
 
     /// Replaces what is due, ours too; returns the secrets that changed, for each waypoint that has any.
     pub fn renew(&mut self, now: SystemTime) -> Vec<(Audience, Vec<Arc<Resource>>)> {
-        if self.server.renew_at() <= now {
-            match self.server.renew(&self.authority, now) {
+        let moved = self.succession.advance(now);
+        match moved {
+            Moved::Nothing => {}
+            Moved::Trust => info!("an authority that signs no more is not trusted any more"),
+            Moved::Signer => info!("another authority signs"),
+        }
+        self.refresh(moved, now)
+    }
+
+    fn refresh(&mut self, moved: Moved, now: SystemTime) -> Vec<(Audience, Vec<Arc<Resource>>)> {
+        let Self { succession, leaves, server, waypoints } = self;
+        if moved == Moved::Signer || server.renew_at() <= now {
+            match server.renew(succession.authority(), now) {
                 Ok(()) => info!("our own certificate is renewed"),
                 Err(error) => warn!(%error, "our own certificate cannot be renewed"),
             }
         }
-        let Self { authority, leaves, waypoints, .. } = self;
-        let waypoints = waypoints.iter_mut();
-        let changed = waypoints
-            .map(|(gateway, waypoint)| (gateway.clone(), waypoint.refresh(gateway, authority, leaves, now)));
+        let changed = waypoints.iter_mut().map(|(gateway, waypoint)| {
+            if moved == Moved::Signer {
+                waypoint.leaf = None;
+            }
+            let renewed = waypoint.refresh(gateway, succession, leaves, now);
+            let secrets = match moved {
+                Moved::Trust | Moved::Signer if renewed.is_empty() => waypoint.republish(succession),
+                Moved::Nothing | Moved::Trust | Moved::Signer => renewed,
+            };
+            (gateway.clone(), secrets)
+        });
         changed.filter(|(_, secrets)| !secrets.is_empty()).collect()
     }
 }
@@ -108,14 +145,14 @@ impl Waypoint {
     fn refresh(
         &mut self,
         gateway: &Audience,
-        authority: &Authority,
+        succession: &Succession,
         leaves: &Leaves,
         now: SystemTime,
     ) -> Vec<Arc<Resource>> {
         if self.leaf.as_ref().is_some_and(|leaf| now < leaf.renew_at()) {
             return Vec::new();
         }
-        match self.current(gateway, authority, leaves, now) {
+        match self.current(gateway, succession.authority(), leaves, now) {
             Ok(leaf) => {
                 info!(
                     group = %gateway,
@@ -125,7 +162,7 @@ impl Waypoint {
                 );
                 self.leaf = Some(leaf);
                 self.failure = None;
-                self.republish(authority)
+                self.republish(succession)
             }
             Err(error) => {
                 let failure = error.to_string();
@@ -150,11 +187,11 @@ impl Waypoint {
     }
 
     /// Makes the secrets anew from what there is; returns those that changed by it.
-    fn republish(&mut self, authority: &Authority) -> Vec<Arc<Resource>> {
+    fn republish(&mut self, succession: &Succession) -> Vec<Arc<Resource>> {
         let Some(leaf) = &self.leaf else { return Vec::new() };
         let trusts = Trusts {
-            own: authority.trust_domain(),
-            root_pem: authority.root_pem(),
+            own: succession.authority().trust_domain(),
+            root_pem: succession.roots(),
             aliases: &self.aliases,
             anchors: &self.anchors,
         };

@@ -18,7 +18,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use proto::Delta;
+use proto::{Delta, Resource};
 use tokio::{
     sync::{mpsc, oneshot},
     time::{MissedTickBehavior, interval},
@@ -34,6 +34,7 @@ use crate::{
     acknowledgements::{Acknowledgements, Publish},
     admin::Question,
     certificates::Certificates,
+    identity::Authority,
     journal,
     keys::Keys,
     metrics::Metrics,
@@ -57,6 +58,8 @@ pub enum Event {
     CertificatesDue,
     /// Somebody asks what the loop knows.
     Asked(Question),
+    /// Another authority is to sign them.
+    Authority(Box<Authority>),
 }
 
 /// When something happened: for certificates, and for measuring.
@@ -105,6 +108,8 @@ pub struct Inbox {
     pub told: mpsc::Receiver<Change>,
     /// What it is asked.
     pub questions: mpsc::Receiver<Question>,
+    /// What our authority is, each time that it becomes another; nobody has to say.
+    pub authorities: mpsc::Receiver<Authority>,
     /// How often to look at the certificates.
     pub renewal_period: Duration,
 }
@@ -146,6 +151,7 @@ impl EventLoop {
                 Some(update) = inbox.updates.recv() => (Event::Source(update), Instant::now()),
                 Some(told) = inbox.keys.recv() => (Event::Keys(told), Instant::now()),
                 Some(change) = inbox.told.recv() => (Event::Told(change), Instant::now()),
+                Some(authority) = inbox.authorities.recv() => (Event::Authority(authority.into()), Instant::now()),
                 Some((observation, instant)) = inbox.observations.recv() => (Event::Proxy(observation), instant),
                 () = passed(due) => (Event::ProgressDue, Instant::now()),
                 _ = renewals.tick() => (Event::CertificatesDue, Instant::now()),
@@ -201,10 +207,17 @@ impl EventLoop {
                     self.commit(seen, now);
                 }
             }
-            Event::CertificatesDue => self.renew(now),
             // Whoever asked may have gone meanwhile.
             Event::Asked(Question::Alive(answer)) => {
                 answer.send(()).ok();
+            }
+            Event::CertificatesDue => {
+                let moved = self.certificates.renew(now.time);
+                self.hand_out(moved, now);
+            }
+            Event::Authority(authority) => {
+                let moved = self.certificates.adopt(*authority, now.time);
+                self.hand_out(moved, now);
             }
         }
     }
@@ -254,8 +267,8 @@ impl EventLoop {
         self.tell_expiry();
     }
 
-    fn renew(&mut self, now: Moment) {
-        for (gateway, set) in self.certificates.renew(now.time) {
+    fn hand_out(&mut self, secrets: Vec<(Audience, Vec<Arc<Resource>>)>, now: Moment) {
+        for (gateway, set) in secrets {
             self.publish(&gateway, &Delta { set, removed: Vec::new() }, now);
         }
         self.tell_expiry();

@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod authn;
+pub mod ca_secret;
 pub mod certificates;
 pub mod cli;
 pub mod deployer;
@@ -19,7 +20,7 @@ pub mod status;
 pub mod waypoint;
 
 mod acknowledgements;
-mod identities;
+pub mod identities;
 mod journal;
 mod progress;
 mod tasks;

@@ -1,11 +1,6 @@
 //! The serving process: what it is made of, and how that is connected.
 
-use std::{
-    net::SocketAddr,
-    path::PathBuf,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Instant};
 
 use anyhow::Context;
 use tokio::{
@@ -23,7 +18,7 @@ use crate::{
     authn::Accounts,
     certificates::Certificates,
     event_loop::{EventLoop, Inbox},
-    identities::{Identities, Own},
+    identities::{Identities, Own, Signing},
     keys::Keys,
     objects::Objects,
     state::{StateDirectory, write_address},
@@ -46,8 +41,8 @@ pub struct Options {
     pub admin: Option<SocketAddr>,
     /// The settings of the mesh.
     pub settings: Settings,
-    /// How long a certificate is good for.
-    pub certificate_lifetime: Duration,
+    /// How certificates are signed.
+    pub signing: Signing,
     /// How the keys of issuers are fetched.
     pub keys: KeyOptions,
     /// The file to write once proxies are served.
@@ -56,28 +51,21 @@ pub struct Options {
 
 /// Serves until `stop`. Returns before that only with the reason why serving cannot go on.
 pub async fn serve(options: Options, stop: CancellationToken) -> anyhow::Result<()> {
-    let Options {
-        objects,
-        writing,
-        state,
-        listen,
-        admin,
-        settings,
-        certificate_lifetime,
-        keys: fetching,
-        ready_file,
-    } = options;
+    let Options { objects, writing, state, listen, admin, settings, signing, keys: fetching, ready_file } =
+        options;
     let mut tasks = Tasks::new(stop.clone());
     let (pages, questions) = admin::start(&mut tasks, admin, &state, objects.requests()).await?;
     let wanted = Wanted::by_reference([settings.mesh_config()]);
-    let settings = tokio::select! {
-        () = stop.cancelled() => return Ok(()),
-        adopted = objects.adopt(settings, &wanted, &pages.health) => adopted?,
-    };
     let accounts = Accounts::default();
-    let own =
-        Own { place: &writing.place, template: &writing.template, settings: &settings, certificate_lifetime };
-    let Identities { proof, certificates, tls } = Identities::open(&objects, &own, &state, &accounts)?;
+    let (settings, mut identities) = tokio::select! {
+        () = stop.cancelled() => return Ok(()),
+        prepared = async {
+            let settings = objects.adopt(settings, &wanted, &pages.health).await?;
+            let own = Own { writing: &writing, settings: &settings, signing: &signing };
+            let identities = Identities::open(&objects, &own, &state, &accounts, &pages.health).await?;
+            anyhow::Ok((settings, identities))
+        } => prepared?,
+    };
 
     let listener = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
     let address = listener.local_addr()?;
@@ -94,14 +82,16 @@ pub async fn serve(options: Options, stop: CancellationToken) -> anyhow::Result<
     let (tell, hears) = mpsc::channel(16);
     let mut outbox = writers::start(&mut tasks, &objects, writing, &pages.metrics, tell);
     outbox.accounts = Some(accounts);
-    proof.oversee(&mut tasks);
+    let authorities = identities.oversee(&mut tasks);
+    let Identities { proof, certificates, tls, .. } = identities;
     let inbox = Inbox {
         updates,
         observations,
         keys,
         told: hears,
         questions,
-        renewal_period: Certificates::renewal_period(certificate_lifetime),
+        authorities,
+        renewal_period: Certificates::renewal_period(signing.lifetime),
     };
     let kept = Keys::open(state.path(), wish);
     let (mesh, metrics) = (Mesh::new(settings), pages.metrics.clone());

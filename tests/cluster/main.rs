@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this target is a test")]
 
+mod authority;
 mod commands;
 mod deployed;
 mod equality;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use deploy::ca_secret;
 use proto::Kind;
 use serde_json::{Value, json};
 use tests::{
@@ -30,7 +31,11 @@ async fn it_begins_when_the_cluster_answers_and_goes_on_when_it_does_not() -> Re
         cluster.apply(&service).await?;
 
         let wanted = Wanted::by_reference([reference(Kind::ConfigMap, ns, "istio")]);
-        let account = permitted(&cluster, ns, "portolan", &permissions(&wanted)).await?;
+        let mut needed = permissions(&wanted);
+        for (namespace, rules) in ca_secret::permissions(&ns.into(), None).namespaces {
+            needed.namespaces.entry(namespace).or_default().extend(rules);
+        }
+        let account = permitted(&cluster, ns, "portolan", &needed).await?;
         let token = cluster.token(&account, None, Duration::from_hours(1)).await?;
         let (kubeconfig, gate) = cluster.gated_kubeconfig(&token).await?;
         gate.shut();
@@ -40,7 +45,7 @@ async fn it_begins_when_the_cluster_answers_and_goes_on_when_it_does_not() -> Re
             objects: Objects::Kubeconfig(kubeconfig),
             state: scratch.path().join("state"),
             scratch: scratch.path().to_owned(),
-            arguments: vec!["--root-namespace".to_owned(), namespace.clone()],
+            arguments: ["--root-namespace", ns, "--namespace", ns].map(str::to_owned).to_vec(),
             environment: Vec::new(),
         });
         let opening = async {

@@ -44,7 +44,7 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Serve(Serve),
+    Serve(Box<Serve>),
     Translate(Translate),
     Bootstrap(Bootstrap),
     Waypoint(Waypoint),

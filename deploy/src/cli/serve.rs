@@ -8,6 +8,7 @@ use std::{
 
 use anyhow::Context;
 use clap::Args;
+use proto::Name;
 use tokio::{
     runtime,
     signal::unix::{SignalKind, signal},
@@ -21,6 +22,7 @@ use super::{
     state::StateArgument, template::TemplateArguments,
 };
 use crate::{
+    identities::Signing,
     lease::lease_name,
     serve::{self, Options},
     telemetry::{self, LogFormat},
@@ -53,6 +55,9 @@ pub(super) struct Serve {
     /// How long the certificates of waypoints are good for; they are renewed well before
     #[arg(long, value_name = "TIME", default_value = "24h", value_parser = lifetime::parse)]
     certificate_lifetime: Duration,
+    /// The Secret in our namespace that holds the authority of a cluster, if others make it: as kubernetes.io/tls, or as Istio's cacerts [default: portolan-ca, which is made where there is none]
+    #[arg(long, value_name = "NAME")]
+    ca_secret: Option<Name>,
     #[command(flatten)]
     keys: KeyArguments,
     /// The form of the log
@@ -88,7 +93,7 @@ impl Serve {
             listen,
             admin: self.admin,
             settings,
-            certificate_lifetime: self.certificate_lifetime,
+            signing: Signing { lifetime: self.certificate_lifetime, ca_secret: self.ca_secret },
             keys: self.keys.options(),
             ready_file: self.ready_file,
         };

@@ -10,7 +10,7 @@ use crate::state::StateDirectory;
 /// Where Portolan keeps its keys and its certificates between runs.
 #[derive(Clone, Debug, Args)]
 pub(super) struct StateArgument {
-    /// The state directory [default: $XDG_STATE_HOME/portolan, else ~/.local/state/portolan]
+    /// The state directory [default: $XDG_STATE_HOME/portolan, else ~/.local/state/portolan; in a pod, a folder for temporary files: nothing in it has to last there]
     #[arg(long, value_name = "DIR", env = "PORTOLAN_STATE")]
     state: Option<PathBuf>,
 }
@@ -19,6 +19,7 @@ impl StateArgument {
     pub(super) fn open(&self) -> anyhow::Result<StateDirectory> {
         let path = match &self.state {
             Some(path) => path.clone(),
+            None if env::var_os("KUBERNETES_SERVICE_HOST").is_some() => env::temp_dir().join("portolan"),
             None => default_directory(env::var_os("XDG_STATE_HOME"), env::var_os("HOME"))
                 .context("neither XDG_STATE_HOME nor HOME says where to keep state; use --state DIR")?,
         };

@@ -334,3 +334,26 @@ fn what_hinders_a_waypoint_is_said_by_its_gateway_and_waits_for_the_source() {
     assert_eq!(says(&mut rig), [false]);
     assert_eq!(rig.ordered(), [], "what is told orders nothing");
 }
+
+#[test]
+fn another_authority_is_trusted_by_proxies_before_it_signs_for_any_of_them() {
+    let mut rig = Rig::started(vec![waypoint("a")]);
+    let secrets = |rig: &Rig| {
+        let versions = rig.versions("default/a");
+        ["default", "CALLERS", "ROOTCA"].map(|name| versions[&(TypeUrl::Secret, name.to_owned())])
+    };
+    let [leaf, callers, called] = secrets(&rig);
+    let domain = Settings::default().trust_domain;
+    let entries = Authority::generate(&domain, rig.start.time).unwrap();
+    let next = || Authority::from_entries(&entries, &domain, rig.start.time).unwrap().into();
+    rig.event_loop.step(Event::Authority(next()), rig.start);
+    let trusted = secrets(&rig);
+    assert!(trusted[0] == leaf && trusted[1] != callers && trusted[2] != called);
+    rig.event_loop.step(Event::Authority(next()), rig.start);
+    assert_eq!(secrets(&rig), trusted, "it is no news");
+    rig.due_after(Duration::from_mins(6));
+    let signed = secrets(&rig);
+    assert!(signed[0] != leaf, "the next one signs");
+    rig.due_after(LIFETIME / 3);
+    assert_eq!(secrets(&rig), signed, "the old one is still trusted");
+}

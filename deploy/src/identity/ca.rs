@@ -1,14 +1,15 @@
-//! The embedded certificate authority: one root, kept in the state directory, that signs every
-//! certificate of the mesh directly.
+//! The embedded certificate authority: what signs every certificate that we give out, and the roots that it
+//! leads to. Without a cluster it is one root, kept in the state directory.
 
 use std::{
-    fmt, fs,
+    fmt, fs, iter,
     net::IpAddr,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use proto::Name;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
@@ -38,9 +39,24 @@ const REMEDY: &str = "restore it from a backup, or remove the directory it is in
 pub struct Authority {
     trust_domain: Name,
     root_pem: String,
+    signing: CertificateDer<'static>,
+    /// What leads from a leaf to a root, as PEM; empty where a root signs.
+    between: String,
     expires: SystemTime,
     issuer: Issuer<'static, KeyPair>,
     verifier: Arc<dyn ClientCertVerifier>,
+}
+
+/// What an authority is made of.
+pub(super) struct Parts {
+    /// The certificate of what signs.
+    pub(super) signing: CertificateDer<'static>,
+    /// Those that lead from there to a root, without either.
+    pub(super) between: Vec<CertificateDer<'static>>,
+    /// Those that vouch for the mesh, at least one.
+    pub(super) roots: Vec<CertificateDer<'static>>,
+    /// The key of what signs.
+    pub(super) key: KeyPair,
 }
 
 impl Authority {
@@ -64,7 +80,75 @@ impl Authority {
         Ok(uris.iter().find_map(|uri| uri.strip_prefix("spiffe://")).map(Name::from))
     }
 
-    /// The root's certificate, as PEM: what proxies trust.
+    /// An authority of these parts, if what it signs is trusted by its own roots. The error says what is
+    /// wrong with the certificate of what signs.
+    pub(super) fn assemble(parts: Parts, trust_domain: Name, now: SystemTime) -> Result<Self, String> {
+        let Parts { signing, between, roots, key } = parts;
+        let mut expires = None;
+        for certificate in iter::once(&signing).chain(&between) {
+            let (_, certificate) = X509Certificate::from_der(certificate)
+                .map_err(|error| format!("holds a certificate that cannot be read: {error}"))?;
+            if !certificate.is_ca() {
+                return Err(format!(
+                    "holds the certificate of {}, which may not sign others: it lacks CA:TRUE",
+                    certificate.subject()
+                ));
+            }
+            let end = time(certificate.validity().not_after.timestamp());
+            expires = expires.min(Some(end)).or(Some(end));
+        }
+        let expires = expires.filter(|expires| *expires > now).ok_or("has expired; renew it")?;
+        let (_, certificate) = X509Certificate::from_der(&signing)
+            .map_err(|error| format!("holds a certificate that cannot be read: {error}"))?;
+        let uris = uris_of(&certificate)?;
+        let others = uris.iter().find(|uri| uri.starts_with("spiffe://") && **uri != root_uri(&trust_domain));
+        if let Some(other) = others {
+            return Err(format!("is that of {other:?} and not of the trust domain {trust_domain:?}"));
+        }
+        if certificate.public_key().subject_public_key.data != key.public_key_raw() {
+            return Err("does not belong to the key beside it".to_owned());
+        }
+        let root_pem: String = roots.iter().map(|root| pem(root)).collect();
+        let signs_itself = roots.contains(&signing);
+        let leading = iter::once(&signing).filter(|_| !signs_itself).chain(&between);
+        let authority = Self {
+            trust_domain,
+            root_pem,
+            between: leading.map(|certificate| pem(certificate)).collect(),
+            expires,
+            issuer: Issuer::from_ca_cert_der(&signing, key)
+                .map_err(|error| format!("cannot be signed with: {error}"))?,
+            verifier: verifier(roots)?,
+            signing,
+        };
+        authority.try_out(now)?;
+        Ok(authority)
+    }
+
+    /// Whether what it signs is trusted: whatever is wrong with the chain shows here, and not at a handshake.
+    fn try_out(&self, now: SystemTime) -> Result<(), String> {
+        let id = SpiffeId::new(&self.trust_domain, &"portolan".into(), &"trial".into());
+        let leaf = id.and_then(|id| self.issue(&id, Duration::from_mins(1), now));
+        let leaf = leaf.map_err(|error| error.to_string())?;
+        if self.recognizes(&leaf, now) {
+            return Ok(());
+        }
+        Err("signs what its own roots do not vouch for; see that the certificates lead from it to a root, that \
+             none has expired, and that none limits the names or the length of the chain"
+            .to_owned())
+    }
+
+    /// Whether it is made of the same certificates.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        (&self.signing, &self.between, &self.root_pem) == (&other.signing, &other.between, &other.root_pem)
+    }
+
+    /// Whether the same certificate signs, whatever it leads to.
+    pub(super) fn signs_as(&self, other: &Self) -> bool {
+        self.signing == other.signing
+    }
+
+    /// The roots' certificates, as PEM: what proxies trust.
     pub fn root_pem(&self) -> &str {
         &self.root_pem
     }
@@ -74,7 +158,7 @@ impl Authority {
         &self.trust_domain
     }
 
-    /// From when on the root is not valid any more.
+    /// From when on it cannot sign any more.
     pub fn expires(&self) -> SystemTime {
         self.expires
     }
@@ -127,7 +211,7 @@ impl Authority {
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         let signed = params.signed_by(&key, &self.issuer).map_err(&certificate)?;
-        Leaf::parse(&format!("{}{}", signed.pem(), key.serialize_pem()))
+        Leaf::parse(&format!("{}{}{}", signed.pem(), self.between, key.serialize_pem()))
             .map_err(|problem| IdentityError::Unusable { subject: subject.to_owned(), problem })
     }
 }
@@ -162,18 +246,11 @@ impl RootFiles {
         if !missing(&self.certificate)? {
             return Ok(());
         }
-        let certificate = certificate("the root");
         if missing(&self.key)? {
-            let key = KeyPair::generate().map_err(&certificate)?;
-            file::write_secret(&self.key, key.serialize_pem().as_bytes())?;
+            file::write_secret(&self.key, new_key()?.serialize_pem().as_bytes())?;
         }
-        let mut params = params("portolan root", now, now + ROOT_LIFETIME)?;
-        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        let uri = root_uri(trust_domain).try_into().map_err(&certificate)?;
-        params.subject_alt_names = vec![SanType::URI(uri)];
-        let root = params.self_signed(&self.load_key()?).map_err(&certificate)?;
-        file::write_public(&self.certificate, root.pem().as_bytes())
+        let root = self_signed(trust_domain, &self.load_key()?, now)?;
+        file::write_public(&self.certificate, root.as_bytes())
     }
 
     fn load(&self, trust_domain: Name, now: SystemTime) -> Result<Authority, IdentityError> {
@@ -198,9 +275,8 @@ impl RootFiles {
         if root.public_key().subject_public_key.data != key.public_key_raw() {
             return Err(damaged(&self.key, "does not belong to the root certificate beside it"));
         }
-        let issuer = Issuer::from_ca_cert_der(&der, key).map_err(certificate("the root"))?;
-        let verifier = verifier(der).map_err(|problem| damaged(path, problem))?;
-        Ok(Authority { trust_domain, root_pem, expires, issuer, verifier })
+        let parts = Parts { signing: der.clone(), between: Vec::new(), roots: vec![der], key };
+        Authority::assemble(parts, trust_domain, now).map_err(|problem| damaged(path, problem))
     }
 
     fn load_key(&self) -> Result<KeyPair, IdentityError> {
@@ -209,6 +285,26 @@ impl RootFiles {
         let pem = String::from_utf8(content).map_err(|_| damaged(path, "is not PEM"))?;
         KeyPair::from_pem(&pem).map_err(|error| damaged(path, format!("holds no private key: {error}")))
     }
+}
+
+/// A new private key.
+pub(super) fn new_key() -> Result<KeyPair, IdentityError> {
+    KeyPair::generate().map_err(certificate("the root"))
+}
+
+/// The certificate of a root of `trust_domain` with that key, as PEM.
+pub(super) fn self_signed(
+    trust_domain: &str,
+    key: &KeyPair,
+    now: SystemTime,
+) -> Result<String, IdentityError> {
+    let certificate = certificate("the root");
+    let mut params = params("portolan root", now, now + ROOT_LIFETIME)?;
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    let uri = root_uri(trust_domain).try_into().map_err(&certificate)?;
+    params.subject_alt_names = vec![SanType::URI(uri)];
+    Ok(params.self_signed(key).map_err(&certificate)?.pem())
 }
 
 /// The root carries its trust domain, as the SPIFFE standard asks, and so is never used for another.
@@ -233,12 +329,27 @@ fn params(kind: &str, now: SystemTime, expires: SystemTime) -> Result<Certificat
     Ok(params)
 }
 
-fn verifier(root: CertificateDer<'static>) -> Result<Arc<dyn ClientCertVerifier>, String> {
+fn verifier(trusted: Vec<CertificateDer<'static>>) -> Result<Arc<dyn ClientCertVerifier>, String> {
     let mut roots = RootCertStore::empty();
-    roots.add(root).map_err(|error| format!("cannot be trusted: {error}"))?;
+    for root in trusted {
+        roots.add(root).map_err(|error| format!("leads to a root that cannot be trusted: {error}"))?;
+    }
     WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::new(default_provider()))
         .build()
         .map_err(|error| format!("cannot be trusted: {error}"))
+}
+
+/// A certificate as PEM (RFC 7468), as Envoy reads it.
+fn pem(certificate: &CertificateDer<'_>) -> String {
+    let encoded = STANDARD.encode(certificate);
+    let mut pem = "-----BEGIN CERTIFICATE-----\n".to_owned();
+    let mut rest = encoded.as_str();
+    while !rest.is_empty() {
+        let (line, more) = rest.split_at(rest.len().min(64));
+        pem.extend([line, "\n"]);
+        rest = more;
+    }
+    pem + "-----END CERTIFICATE-----\n"
 }
 
 fn certificate(subject: &str) -> impl Fn(rcgen::Error) -> IdentityError {

@@ -25,6 +25,11 @@ impl Leaves {
         Self { directory: state.join("leaves"), lifetime }
     }
 
+    /// How long new ones are valid.
+    pub fn lifetime(&self) -> Duration {
+        self.lifetime
+    }
+
     /// The certificate of the waypoint `gateway` with the identity `id`: the one that is kept if it is
     /// still good and not due for renewal, else a new one, which is then kept.
     pub fn current(

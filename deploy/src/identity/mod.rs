@@ -14,20 +14,25 @@
 mod ca;
 mod error;
 mod file;
+mod kept;
 mod leaf;
 mod leaves;
+mod private_key;
 mod sds;
 mod server;
 mod spiffe;
+mod succession;
 pub mod token;
 
 pub use ca::Authority;
 pub use error::IdentityError;
+pub use kept::Entries;
 pub use leaf::Leaf;
 pub use leaves::{LIFETIME, Leaves};
 pub use sds::{Trusts, secrets};
 pub use server::{ServerCertificates, ServerNames};
 pub use spiffe::SpiffeId;
+pub use succession::{Moved, Succession};
 
 #[cfg(test)]
 mod tests;
