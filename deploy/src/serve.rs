@@ -14,7 +14,7 @@ use watch::{KeyOptions, Wanted, follow_keys};
 use xds::{Cache, Limits, Observer};
 
 use crate::{
-    admin,
+    admin::{self, Addresses},
     authn::Accounts,
     certificates::Certificates,
     event_loop::{EventLoop, Inbox},
@@ -37,8 +37,8 @@ pub struct Options {
     pub state: StateDirectory,
     /// Where proxies reach us; with port 0 the system chooses one.
     pub listen: SocketAddr,
-    /// Where probes and metrics are answered, if anywhere; with port 0 the system chooses one.
-    pub admin: Option<SocketAddr>,
+    /// Where we tell of ourselves.
+    pub admin: Addresses,
     /// The settings of the mesh.
     pub settings: Settings,
     /// How certificates are signed.
@@ -54,7 +54,8 @@ pub async fn serve(options: Options, stop: CancellationToken) -> anyhow::Result<
     let Options { objects, writing, state, listen, admin, settings, signing, keys: fetching, ready_file } =
         options;
     let mut tasks = Tasks::new(stop.clone());
-    let (pages, questions) = admin::start(&mut tasks, admin, &state, objects.requests()).await?;
+    let cache = Arc::new(Cache::new());
+    let (pages, questions) = admin::start(&mut tasks, admin, &state, &cache, objects.requests()).await?;
     let wanted = Wanted::by_reference([settings.mesh_config()]);
     let accounts = Accounts::default();
     let (settings, mut identities) = tokio::select! {
@@ -72,7 +73,6 @@ pub async fn serve(options: Options, stop: CancellationToken) -> anyhow::Result<
     write_address(&state.xds_address_file(), address)?;
     info!(%address, state = %state.path().display(), objects = %objects, "starting");
 
-    let cache = Arc::new(Cache::new());
     let (update, updates) = mpsc::channel(16);
     let (observation, observations) = mpsc::unbounded_channel();
     let (ready, is_ready) = oneshot::channel();

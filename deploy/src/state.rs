@@ -54,6 +54,11 @@ impl StateDirectory {
         self.0.join("admin-address")
     }
 
+    /// Where the serving process says how what it knows of its proxies is reached.
+    pub fn debug_address_file(&self) -> PathBuf {
+        self.0.join("debug-address")
+    }
+
     /// How the last serving process on this directory was reached; `None` if there was none.
     pub fn xds_address(&self) -> io::Result<Option<Endpoint>> {
         match fs::read_to_string(self.xds_address_file()) {

@@ -17,14 +17,14 @@ use crate::{
 };
 
 /// What a command printed, and its exit code.
-struct Told {
-    code: u8,
-    out: String,
-    err: String,
+pub(crate) struct Told {
+    pub(crate) code: u8,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
 /// Runs a command as a shell would.
-async fn portolan(kubeconfig: &Path, arguments: &[&str]) -> Result<Told> {
+pub(crate) async fn portolan(kubeconfig: &Path, arguments: &[&str]) -> Result<Told> {
     let kubeconfig = kubeconfig.to_str().context("no text")?;
     let arguments = [&["portolan"], arguments, &["--kubeconfig", kubeconfig]].concat();
     let arguments = Arguments::try_parse_from(arguments)?;

@@ -13,6 +13,7 @@ mod leading;
 mod manifests;
 mod outages;
 mod permissions;
+mod proxies;
 mod serving;
 mod tokens;
 mod unreadable;

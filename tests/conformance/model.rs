@@ -10,7 +10,7 @@ use proto::{
     Delta, Resource, TypeUrl, Version,
     envoy::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse},
 };
-use xds::{Cache, Follower, Group, Session, StreamId};
+use xds::{Cache, Follower, Group, Session, StreamId, Why};
 
 const NAMES: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
 
@@ -110,6 +110,7 @@ impl World {
         }
         self.calm();
         self.check_truth();
+        self.check_lacking();
         // And once it is calm, a reconnect moves nothing: only the absent is answered as absent.
         self.connect();
         self.read(usize::MAX);
@@ -243,6 +244,7 @@ impl World {
             "bad".clone_into(&mut request.error_detail.get_or_insert_default().message);
         }
         self.session.on_request(request).unwrap();
+        self.check_standing();
     }
 
     /// What Envoy does with a response, and what must be true of it.
@@ -342,6 +344,30 @@ impl World {
             assert!(self.truth.contains_key(key), "{}: {key:?} was never removed", self.seed);
         }
         assert!(self.client.waiting.is_empty(), "{}: {:?}", self.seed, self.client.waiting);
+    }
+
+    /// Whoever looks is told of nothing as acknowledged that the client does not hold.
+    fn check_standing(&self) {
+        for standing in self.session.standing() {
+            let lacking: BTreeSet<_> = standing.lacking.iter().map(|lacking| &lacking.name).collect();
+            for resource in standing.resources.iter().filter(|resource| !lacking.contains(&resource.name)) {
+                let key = (standing.type_url, resource.name.to_string());
+                assert_eq!(self.client.held.get(&key), Some(&resource.version.0), "{}: {key:?}", self.seed);
+            }
+        }
+    }
+
+    /// And when everything has arrived, of nothing as lacking but what it has rejected.
+    fn check_lacking(&self) {
+        for standing in self.session.standing() {
+            for lacking in &standing.lacking {
+                let rejected = lacking.version.is_some_and(|version| self.bad.contains(&version.0));
+                assert!(lacking.why == Why::Rejected && rejected, "{}: {lacking:?}", self.seed);
+            }
+            let bad = standing.resources.iter().filter(|resource| self.bad.contains(&resource.version.0));
+            assert_eq!(bad.count(), standing.lacking.len(), "{}: {}", self.seed, standing.type_url);
+        }
+        self.check_standing();
     }
 }
 

@@ -22,6 +22,7 @@ mod mesh_config;
 mod names;
 mod places;
 mod providers;
+mod proxies;
 mod reports;
 mod rotation;
 mod routing;

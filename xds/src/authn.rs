@@ -123,18 +123,12 @@ pub(crate) fn claimed_group(
 /// Checks what a stream's first request says of the client's build: an Envoy that is too old would leave
 /// out what it does not know of a message, and with it maybe a condition of a policy.
 pub(crate) fn check_version(node: Option<&envoy::core::Node>) -> Result<(), Denied> {
-    use envoy::core::node::UserAgentVersionType::UserAgentBuildVersion;
     let (major, minor, patch) = envoy::OLDEST;
-    let said = match node.and_then(|node| node.user_agent_version_type.as_ref()) {
-        Some(UserAgentBuildVersion(build)) => build.version.as_ref(),
-        Some(_) | None => None,
-    };
-    let Some(version) = said else {
+    let Some(found) = node.and_then(build_version) else {
         return Err(Denied::Forbidden(format!(
             "node.user_agent_build_version is missing; Envoy {major}.{minor}.{patch} or newer sends it"
         )));
     };
-    let found = (version.major_number, version.minor_number, version.patch);
     if found < envoy::OLDEST {
         return Err(Denied::Forbidden(format!(
             "Envoy {}.{}.{} would leave out what it does not know of a policy; start {major}.{minor}.{patch} or newer",
@@ -142,6 +136,14 @@ pub(crate) fn check_version(node: Option<&envoy::core::Node>) -> Result<(), Deni
         )));
     }
     Ok(())
+}
+
+/// Which version it is built as, by its own word.
+pub(crate) fn build_version(node: &envoy::core::Node) -> Option<(u32, u32, u32)> {
+    use envoy::core::node::UserAgentVersionType::UserAgentBuildVersion;
+    let Some(UserAgentBuildVersion(build)) = &node.user_agent_version_type else { return None };
+    let version = build.version.as_ref()?;
+    Some((version.major_number, version.minor_number, version.patch))
 }
 
 fn claim(node: &envoy::core::Node) -> Option<&str> {

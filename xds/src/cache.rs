@@ -10,7 +10,7 @@ use dashmap::DashMap;
 use proto::Delta;
 use tokio::sync::watch;
 
-use crate::{Group, Quarantine, Snapshot};
+use crate::{Group, Quarantine, Snapshot, Streams};
 
 /// The current snapshot of every group.
 ///
@@ -20,6 +20,7 @@ use crate::{Group, Quarantine, Snapshot};
 pub struct Cache {
     groups: Arc<DashMap<Group, Arc<Entry>>>,
     revision: AtomicU64,
+    streams: Arc<Streams>,
 }
 
 #[derive(Debug, Default)]
@@ -69,6 +70,19 @@ impl Cache {
     /// The group's snapshot, if anything was published for it.
     pub fn snapshot(&self, group: &Group) -> Option<Arc<Snapshot>> {
         self.groups.get(group)?.current.load_full()
+    }
+
+    /// The groups for which something was published, by name.
+    pub fn groups(&self) -> Vec<Group> {
+        let published = self.groups.iter().filter(|entry| entry.current.load().is_some());
+        let mut groups: Vec<_> = published.map(|entry| entry.key().clone()).collect();
+        groups.sort();
+        groups
+    }
+
+    /// The streams that follow a group at the moment.
+    pub fn streams(&self) -> &Arc<Streams> {
+        &self.streams
     }
 
     /// Follows the group, whether or not anything was published for it yet.

@@ -10,6 +10,7 @@
 //!   that was busy gets the latest, never a backlog, and nothing is ever debounced.
 //! - [`Session`] is one client's conversation: subscriptions, what it holds, what is owed and in which
 //!   order. It is a state machine without I/O; `tests/conformance/xds` is its specification.
+//! - [`Streams`] shows who is connected and what each of them has, to whoever asks.
 //! - [`serve`] is the only door: TLS, authentication, limits, and a stream that pulls from a session.
 
 mod authn;
@@ -22,6 +23,7 @@ mod redact;
 mod server;
 mod session;
 mod snapshot;
+mod streams;
 
 pub use authn::{Authenticate, Client, Denied, Peer, Revocation};
 pub use cache::{Cache, Follower};
@@ -30,5 +32,6 @@ pub use limits::Limits;
 pub use observe::{Observation, Observer, StreamId};
 pub use quarantine::Quarantine;
 pub use server::{ServeError, serve};
-pub use session::{Session, Violation};
+pub use session::{Lacking, Session, Standing, Violation, Why};
 pub use snapshot::Snapshot;
+pub use streams::{Node, Notes, Open, Rejection, Streams};

@@ -6,18 +6,22 @@
 //!       /metrics   OpenMetrics
 //! ```
 //!
-//! Nothing here is secret and nothing changes anything: a kubelet asks without proving who it is.
+//! Nothing here is secret and nothing changes anything: a kubelet asks without proving who it is. What is known
+//! of proxies has a listener of its own, on loopback.
+
+pub mod debug;
 
 mod health;
 mod question;
 mod server;
 
-use std::{net::SocketAddr, path::Path};
+use std::{net::SocketAddr, path::Path, sync::Arc};
 
 use anyhow::Context;
 use http::{Method, StatusCode, request::Parts};
 use tokio::{net::TcpListener, sync::mpsc};
 use tracing::{error, info};
+use xds::Cache;
 
 pub(crate) use self::{
     health::Health,
@@ -31,20 +35,31 @@ use crate::{
     tasks::Tasks,
 };
 
-/// Begins to count and, if there is an address for it, to answer probes and Prometheus: also while what we
-/// need is waited for. Where that is, a file in `state` says. Gives what is answered, to be filled in, and
-/// what the event loop will be asked.
+/// Where we tell of ourselves; with port 0 the system chooses one.
+#[derive(Clone, Copy, Debug)]
+pub struct Addresses {
+    /// To probes and to Prometheus, if anywhere.
+    pub probes: Option<SocketAddr>,
+    /// To `proxy-status` and `proxy-config`; on loopback.
+    pub debug: SocketAddr,
+}
+
+/// Begins to count, to tell what is known of the proxies that follow `cache`, and, if there is an address for
+/// it, to answer probes and Prometheus: also while what we need is waited for. Where that is, files in `state`
+/// say. Gives what is answered, to be filled in, and what the event loop will be asked.
 pub(crate) async fn start(
     tasks: &mut Tasks,
-    address: Option<SocketAddr>,
+    addresses: Addresses,
     state: &StateDirectory,
+    cache: &Arc<Cache>,
     requests: Option<&Requests>,
 ) -> anyhow::Result<(Pages, mpsc::Receiver<Question>)> {
     let (health, questions) = Health::new();
     let pages = Pages { health, metrics: Metrics::new(requests) };
-    if let Some(address) = address {
+    if let Some(address) = addresses.probes {
         listen(tasks, address, &state.admin_address_file(), pages.clone()).await?;
     }
+    debug::start(tasks, addresses.debug, &state.debug_address_file(), Arc::clone(cache)).await?;
     Ok((pages, questions))
 }
 

@@ -11,6 +11,7 @@ mod lifetime;
 mod mesh;
 mod own;
 mod place;
+mod proxies;
 mod report;
 mod serve;
 mod source;
@@ -30,7 +31,12 @@ use std::{
 use clap::{Parser, Subcommand};
 
 use self::{
-    bootstrap::Bootstrap, completion::Completion, serve::Serve, translate::Translate, waypoint::Waypoint,
+    bootstrap::Bootstrap,
+    completion::Completion,
+    proxies::{ProxyConfig, ProxyStatus},
+    serve::Serve,
+    translate::Translate,
+    waypoint::Waypoint,
     why::Why,
 };
 
@@ -49,6 +55,8 @@ enum Command {
     Bootstrap(Bootstrap),
     Waypoint(Waypoint),
     Why(Why),
+    ProxyStatus(ProxyStatus),
+    ProxyConfig(ProxyConfig),
     Completion(Completion),
 }
 
@@ -69,6 +77,10 @@ pub enum Ending {
     NotJudged,
     /// `waypoint`: it is not programmed, or not in time.
     NotProgrammed,
+    /// `proxy-status`, `proxy-config`: a proxy lacks something.
+    Lacking,
+    /// The same: a replica of the control plane does not answer, and nothing else is wrong.
+    Unanswered,
 }
 
 impl Ending {
@@ -78,8 +90,8 @@ impl Ending {
             Self::Well => 0,
             Self::WithComplaints | Self::Denied => 1,
             Self::WithoutAnswer => 2,
-            Self::ProviderDecides | Self::NotProgrammed => 3,
-            Self::NotJudged => 4,
+            Self::ProviderDecides | Self::NotProgrammed | Self::Lacking => 3,
+            Self::NotJudged | Self::Unanswered => 4,
         }
     }
 }
@@ -109,6 +121,8 @@ impl Arguments {
             Command::Bootstrap(command) => command.run(out),
             Command::Waypoint(command) => command.run(out, err),
             Command::Why(command) => command.run(out, err),
+            Command::ProxyStatus(command) => command.run(out, err),
+            Command::ProxyConfig(command) => command.run(out, err),
             Command::Completion(command) => command.run(out),
         }
     }

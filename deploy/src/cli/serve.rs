@@ -22,6 +22,7 @@ use super::{
     state::StateArgument, template::TemplateArguments,
 };
 use crate::{
+    admin::{Addresses, debug},
     identities::Signing,
     lease::lease_name,
     serve::{self, Options},
@@ -43,6 +44,9 @@ pub(super) struct Serve {
     /// Where /healthz, /readyz and /metrics are answered; with port 0 a free one is chosen and written to `admin-address` in the state directory [default: nowhere]
     #[arg(long, value_name = "ADDRESS:PORT")]
     admin: Option<SocketAddr>,
+    /// Where proxy-status and proxy-config ask what is known of proxies; on loopback. With port 0 a free one is chosen and written to `debug-address` in the state directory
+    #[arg(long, value_name = "ADDRESS:PORT", default_value_t = (Ipv4Addr::LOCALHOST, debug::PORT).into())]
+    debug: SocketAddr,
     #[command(flatten)]
     mesh: MeshArguments,
     #[command(flatten)]
@@ -91,7 +95,7 @@ impl Serve {
             },
             state: self.state.open()?,
             listen,
-            admin: self.admin,
+            admin: Addresses { probes: self.admin, debug: self.debug },
             settings,
             signing: Signing { lifetime: self.certificate_lifetime, ca_secret: self.ca_secret },
             keys: self.keys.options(),

@@ -102,7 +102,7 @@ impl fmt::Debug for Leaf {
 }
 
 /// The URIs among the names of a certificate.
-pub(super) fn uris_of(certificate: &X509Certificate<'_>) -> Result<Vec<String>, String> {
+pub(crate) fn uris_of(certificate: &X509Certificate<'_>) -> Result<Vec<String>, String> {
     let names = certificate
         .subject_alternative_name()
         .map_err(|error| format!("holds a certificate whose names cannot be read: {error}"))?;
@@ -114,6 +114,6 @@ pub(super) fn uris_of(certificate: &X509Certificate<'_>) -> Result<Vec<String>, 
 }
 
 /// The time of a certificate's date, in seconds since 1970.
-pub(super) fn time(seconds: i64) -> SystemTime {
+pub(crate) fn time(seconds: i64) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(seconds).unwrap_or_default())
 }

@@ -28,6 +28,7 @@ pub use ca::Authority;
 pub use error::IdentityError;
 pub use kept::Entries;
 pub use leaf::Leaf;
+pub(crate) use leaf::{time, uris_of};
 pub use leaves::{LIFETIME, Leaves};
 pub use sds::{Trusts, secrets};
 pub use server::{ServerCertificates, ServerNames};

@@ -13,6 +13,7 @@ mod assets;
 mod credentials;
 mod gate;
 mod kinds;
+mod node;
 mod server;
 
 use std::{
@@ -38,6 +39,7 @@ use tokio::sync::Mutex;
 pub use account::Account;
 pub use assets::find as find_assets;
 pub use gate::Gate;
+pub use node::Node;
 use server::Server;
 
 /// A running API server.

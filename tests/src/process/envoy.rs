@@ -123,6 +123,16 @@ impl Envoy {
         Ok(serde_json::from_str(&self.admin("/server_info").await?)?)
     }
 
+    /// Makes it stand still: its connections stay, and it answers nothing.
+    pub fn freeze(&self) -> Result<()> {
+        self.process.freeze()
+    }
+
+    /// Lets it go on.
+    pub fn thaw(&self) -> Result<()> {
+        self.process.thaw()
+    }
+
     /// Where its admin interface is.
     pub fn admin_address(&self) -> SocketAddr {
         self.admin

@@ -72,10 +72,24 @@ impl Process {
 
     /// Asks it to end (SIGTERM) and waits until it has.
     pub async fn terminate(&mut self, patience: Duration) -> Result<ExitStatus> {
-        let pid = i32::try_from(self.id()).ok().and_then(Pid::from_raw).context("not a process id")?;
-        kill_process(pid, Signal::TERM)?;
+        self.signal(Signal::TERM)?;
         let what = format!("{} to end", self.name);
         until(&what, patience, async || self.ended()).await
+    }
+
+    /// Makes it stand still (SIGSTOP): its connections stay, and it answers nothing.
+    pub fn freeze(&self) -> Result<()> {
+        self.signal(Signal::STOP)
+    }
+
+    /// Lets it go on after [`freeze`](Self::freeze).
+    pub fn thaw(&self) -> Result<()> {
+        self.signal(Signal::CONT)
+    }
+
+    fn signal(&self, signal: Signal) -> Result<()> {
+        let pid = i32::try_from(self.id()).ok().and_then(Pid::from_raw).context("not a process id")?;
+        Ok(kill_process(pid, signal)?)
     }
 
     /// Kills it (SIGKILL) and waits until it is gone.

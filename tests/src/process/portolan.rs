@@ -5,7 +5,7 @@ use std::{
     io::{Read, Seek, SeekFrom},
     net::SocketAddr,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Output},
     time::Duration,
 };
 
@@ -81,10 +81,9 @@ impl Portolan {
             Objects::Kubeconfig(path) => command.args(["serve", "--kubeconfig"]).arg(path),
         };
         command.arg("--state").arg(state);
-        command
-            .args(["--admin", "127.0.0.1:0", "--listen", &listen, "--log", "json", "--ready-file"])
-            .arg(&ready)
-            .args(arguments);
+        // Several run side by side, so each has ports of its own.
+        command.args(["--admin", "127.0.0.1:0", "--debug", "127.0.0.1:0", "--listen", &listen]);
+        command.args(["--log", "json", "--ready-file"]).arg(&ready).args(arguments);
         // Every response that is sent to a proxy is a line of the log, which is how tests count them.
         command.env("RUST_LOG", "info,deploy::journal=debug");
         command.envs(environment.iter().map(|(name, value)| (name, value)));
@@ -130,12 +129,24 @@ impl Portolan {
 
     /// Runs another command of the binary and gives what it prints.
     pub async fn run(&self, arguments: &[&str]) -> Result<String> {
-        let mut command = Command::new(&self.binary);
-        command.args(arguments);
-        let output = tokio::task::spawn_blocking(move || command.output()).await??;
+        let output = self.told(arguments).await?;
         let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         ensure!(output.status.success(), "portolan {} failed: {err}", arguments.join(" "));
         Ok(out.into_owned())
+    }
+
+    /// Runs another command of the binary, and gives how it ended too.
+    pub async fn told(&self, arguments: &[&str]) -> Result<Output> {
+        let mut command = Command::new(&self.binary);
+        command.args(arguments);
+        Ok(tokio::task::spawn_blocking(move || command.output()).await??)
+    }
+
+    /// Where it tells what it knows of proxies.
+    pub fn debug_address(&self) -> Result<String> {
+        let path = self.options.state.join("debug-address");
+        let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+        Ok(text.trim().to_owned())
     }
 
     /// What it logged, line by line; lines that are not JSON are left out.

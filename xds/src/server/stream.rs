@@ -8,19 +8,17 @@ use std::{
 };
 
 use futures::{Stream, StreamExt, stream};
-use proto::{
-    Place,
-    envoy::{
-        core,
-        discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse},
-    },
+use proto::envoy::{
+    core,
+    discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse},
 };
 use tokio::time::{self, Sleep};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status, Streaming};
 
 use crate::{
-    Cache, Client, Follower, Group, Limits, Observation, Observer, Revocation, Session, StreamId, Violation,
+    Cache, Client, Follower, Group, Limits, Node, Observation, Observer, Open, Revocation, Session, StreamId,
+    Streams, Violation,
     authn::{check_version, claimed_group},
     limits::Admission,
 };
@@ -59,7 +57,9 @@ pub(super) struct Conversation {
 /// What is said to a client that has said who it is.
 struct Talk {
     stream: Arc<StreamId>,
-    session: Session,
+    /// The session, which others may look at.
+    open: Arc<Open>,
+    streams: Arc<Streams>,
     follower: Follower,
 }
 
@@ -125,9 +125,13 @@ impl Conversation {
             {
                 return Err(expired());
             }
-            if let Some(Talk { session, .. }) = &mut self.talk {
-                let response = session.next_response();
-                session.take_observations().iter().for_each(|observation| (self.observer)(observation));
+            if let Some(Talk { open, .. }) = &self.talk {
+                let (response, seen) =
+                    open.with(|session| (session.next_response(), session.take_observations()));
+                for observation in &seen {
+                    open.note(observation);
+                    (self.observer)(observation);
+                }
                 if response.is_some() {
                     return Ok(response);
                 }
@@ -161,13 +165,13 @@ impl Conversation {
         } else {
             let group = claimed_group(node.as_ref(), &self.introduced.client.groups)?;
             check_version(node.as_ref())?;
-            let talk = self.talk.insert(Talk::begin(group, &self.introduced, &self.cache, self.names));
+            let node = node.as_ref();
+            let talk = self.talk.insert(Talk::begin(group, node, &self.introduced, &self.cache, self.names));
             let (stream, address) = (Arc::clone(&talk.stream), self.introduced.address);
             (self.observer)(&Observation::Connected { stream, address });
-            talk.session.stand_at(place(node.as_ref()));
             talk
         };
-        talk.session.on_request(request).map_err(|violation| match violation {
+        talk.open.with(|session| session.on_request(request)).map_err(|violation| match violation {
             Violation::TypeMissing | Violation::Locators => Status::invalid_argument(violation.to_string()),
             Violation::TooManyNames { .. } => Status::resource_exhausted(violation.to_string()),
         })
@@ -175,12 +179,28 @@ impl Conversation {
 }
 
 impl Talk {
-    fn begin(group: Group, introduced: &Introduced, cache: &Cache, names: usize) -> Self {
+    fn begin(
+        group: Group,
+        node: Option<&core::Node>,
+        introduced: &Introduced,
+        cache: &Cache,
+        names: usize,
+    ) -> Self {
         let follower = cache.follow(&group);
         let client = introduced.client.name.as_str().into();
         let stream = Arc::new(StreamId { group, client, number: introduced.number });
-        let session = Session::new(Arc::clone(&stream), follower.quarantine(), names);
-        Self { stream, session, follower }
+        let mut session = Session::new(Arc::clone(&stream), follower.quarantine(), names);
+        let node = Node::of(node);
+        session.stand_at(node.place.clone());
+        let streams = Arc::clone(cache.streams());
+        let open = streams.open(Arc::clone(&stream), introduced.address, node, session);
+        Self { stream, open, streams, follower }
+    }
+}
+
+impl Drop for Talk {
+    fn drop(&mut self) {
+        self.streams.close(&self.stream);
     }
 }
 
@@ -198,22 +218,13 @@ impl Drop for Conversation {
 /// Waits for the next snapshot, and gives it to the session. Safe to cancel.
 async fn news(talk: &mut Option<Talk>) {
     match talk {
-        Some(Talk { session, follower, .. }) => {
+        Some(Talk { open, follower, .. }) => {
             let snapshot = follower.changed().await;
-            session.on_snapshot(snapshot);
+            open.with(|session| session.on_snapshot(snapshot));
+            open.move_on();
         }
         None => std::future::pending().await,
     }
-}
-
-/// Where a client says that it stands. A wrong word costs only itself: see [`Place`].
-fn place(node: Option<&core::Node>) -> Place {
-    let locality = node.and_then(|node| node.locality.as_ref());
-    locality.map_or_else(Place::default, |locality| Place {
-        region: locality.region.as_str().into(),
-        zone: locality.zone.as_str().into(),
-        sub_zone: locality.sub_zone.as_str().into(),
-    })
 }
 
 async fn elapsed(sleep: &mut Option<Pin<Box<Sleep>>>) {

@@ -1,8 +1,11 @@
 //! What was sent and not answered yet, and what an answer means.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
-use proto::{Name, Resource, TypeUrl};
+use proto::{Name, Resource, TypeUrl, Version};
 
 use super::{Session, held::State};
 use crate::{Observation, Snapshot, redact::redact};
@@ -49,6 +52,12 @@ impl Flights {
     /// Whether that resource is on its way.
     fn carry(&self, resource: &Arc<Resource>) -> bool {
         self.by_nonce.values().flat_map(|flight| &flight.sets).any(|set| Arc::ptr_eq(set, resource))
+    }
+
+    /// What was sent and not answered.
+    pub(super) fn carried(&self) -> BTreeSet<(&Name, Version)> {
+        let sets = self.by_nonce.values().flat_map(|flight| &flight.sets);
+        sets.map(|resource| (&resource.name, resource.version)).collect()
     }
 
     pub(super) fn sent(&self) -> Option<&Arc<Snapshot>> {
@@ -161,6 +170,6 @@ impl Session {
     }
 }
 
-fn named(resources: &[Arc<Resource>]) -> Vec<(Name, proto::Version)> {
+fn named(resources: &[Arc<Resource>]) -> Vec<(Name, Version)> {
     resources.iter().map(|resource| (Name::clone(&resource.name), resource.version)).collect()
 }

@@ -20,6 +20,7 @@ mod cut;
 mod held;
 mod outbox;
 mod position;
+mod standing;
 mod subscription;
 
 use std::{
@@ -29,6 +30,7 @@ use std::{
 
 use proto::{Name, Place, Resource, TypeUrl, envoy::discovery::DeltaDiscoveryRequest};
 
+pub use self::standing::{Lacking, Standing, Why};
 use self::{
     ack::Flights,
     cut::Item,

@@ -1,0 +1,119 @@
+//! Whom to ask: the control plane at an address, or every replica in a cluster, by a port-forward.
+
+use std::{net::SocketAddr, time::Duration};
+
+use anyhow::{Context, anyhow, ensure};
+use clap::Args;
+use futures::future::join_all;
+use kube::{
+    Api,
+    api::{ListParams, ObjectMeta},
+};
+use proto::kubernetes::Pod;
+use serde::de::DeserializeOwned;
+use tokio::{net::TcpStream, time::timeout};
+
+use super::question::{PATIENCE, ask};
+use crate::{admin::debug::PORT, cli::cluster::CurrentCluster, objects::Cluster, place::NAMESPACE};
+
+/// How long what a kubelet says may come after the end of the stream that it is about.
+const FAREWELL: Duration = Duration::from_millis(100);
+
+/// The control planes that are asked: all replicas, as each knows of the proxies that it serves.
+#[derive(Clone, Debug, Args)]
+pub(super) struct Replicas {
+    /// Ask the control plane there, by its `--debug`, and no cluster
+    #[arg(long, value_name = "ADDRESS:PORT", conflicts_with_all = ["kubeconfig", "context", "control_plane_namespace", "selector"])]
+    address: Option<SocketAddr>,
+    /// The namespace of the control plane
+    #[arg(long, value_name = "NAMESPACE", default_value = NAMESPACE)]
+    control_plane_namespace: String,
+    /// The labels of its pods
+    #[arg(long, value_name = "SELECTOR", default_value = "app.kubernetes.io/name=portolan")]
+    selector: String,
+    /// Where its pods have their `--debug`
+    #[arg(long, value_name = "PORT", default_value_t = PORT)]
+    debug_port: u16,
+    #[command(flatten)]
+    cluster: CurrentCluster,
+}
+
+/// What one of them said.
+#[derive(Debug)]
+pub(super) struct Said<T> {
+    /// Its pod, or its address.
+    pub(super) replica: String,
+    /// Its answer, or why there is none.
+    pub(super) answer: anyhow::Result<T>,
+}
+
+impl Replicas {
+    /// Asks all of them at once. An error if there is nobody to ask.
+    pub(super) async fn ask<T: DeserializeOwned>(self, path: &str) -> anyhow::Result<Vec<Said<T>>> {
+        if let Some(address) = self.address {
+            let asking = async {
+                let stream = TcpStream::connect(address).await;
+                ask(stream.with_context(|| format!("nobody listens on {address}"))?, path).await
+            };
+            let answer = asking.await.context("serve says where it is with --debug ADDRESS:PORT")?;
+            return Ok(vec![Said { replica: address.to_string(), answer: Ok(answer) }]);
+        }
+        let Self { control_plane_namespace: namespace, selector, debug_port, cluster, .. } = self;
+        let Cluster { client, .. } = cluster.connect().await?;
+        let pods = Api::<Pod>::namespaced(client, &namespace);
+        let listed = pods.list(&ListParams::default().labels(&selector)).await;
+        let mut listed = listed.with_context(|| format!("the pods of {namespace} cannot be listed"))?.items;
+        listed.retain(|pod| !["Succeeded", "Failed"].contains(&phase(pod)));
+        ensure!(
+            !listed.is_empty(),
+            "there is no pod {selector} in the namespace {namespace}; --control-plane-namespace says where the \
+             control plane is, --address asks one that is in no cluster"
+        );
+        let asking = listed.into_iter().map(|pod| {
+            let pods = pods.clone();
+            async move {
+                let ObjectMeta { name, .. } = pod.metadata.clone();
+                let replica = name.unwrap_or_default();
+                let answer = of_pod(&pods, &pod, &replica, debug_port, path).await;
+                Said { replica, answer }
+            }
+        });
+        let mut said = join_all(asking).await;
+        said.sort_by(|a, b| a.replica.cmp(&b.replica));
+        Ok(said)
+    }
+}
+
+async fn of_pod<T: DeserializeOwned>(
+    pods: &Api<Pod>,
+    pod: &Pod,
+    name: &str,
+    port: u16,
+    path: &str,
+) -> anyhow::Result<T> {
+    let phase = phase(pod);
+    ensure!(phase == "Running", "it is not running but {phase}");
+    let forwarded = timeout(PATIENCE, pods.portforward(name, &[port])).await;
+    let forwarded = forwarded.map_err(|_| anyhow!("no way to it within {} s", PATIENCE.as_secs()))?;
+    let mut forwarded = forwarded.context("its port cannot be forwarded")?;
+    let stream = forwarded.take_stream(port).context("its port was not forwarded")?;
+    let refused = forwarded.take_error(port);
+    let error = match ask(stream, path).await {
+        Ok(answer) => return Ok(answer),
+        Err(error) => error,
+    };
+    // What the kubelet says of the port is more than that the stream ended, if it comes through at all: with
+    // the end of the stream the client may have given up before it read that.
+    let said = match refused {
+        Some(refused) => timeout(FAREWELL, refused).await.ok().flatten(),
+        None => None,
+    };
+    Err(match said {
+        Some(said) => anyhow!("port {port}: {}", said.trim()),
+        None => error.context(format!("nobody answers at port {port}")),
+    })
+}
+
+fn phase(pod: &Pod) -> &str {
+    pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or("Unknown")
+}
