@@ -12,6 +12,7 @@ pub mod keys;
 pub mod lease;
 pub mod metrics;
 pub mod objects;
+pub mod permissions;
 pub mod place;
 pub mod proxy;
 pub mod serve;

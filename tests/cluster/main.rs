@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this target is a test")]
 
 mod authority;
+mod chart;
 mod commands;
 mod deployed;
 mod equality;

@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use tokio::sync::OnceCell;
 
-use crate::{envoy_binary::cache, lab};
+use crate::{lab, packaged::cache};
 
 /// The programs, by the names that `setup-envtest` gives them too.
 const PROGRAMS: [&str; 2] = ["kube-apiserver", "etcd"];
