@@ -350,7 +350,9 @@ impl World {
     fn check_standing(&self) {
         for standing in self.session.standing() {
             let lacking: BTreeSet<_> = standing.lacking.iter().map(|lacking| &lacking.name).collect();
-            for resource in standing.resources.iter().filter(|resource| !lacking.contains(&resource.name)) {
+            let meant = self.session.meant(standing.type_url);
+            assert_eq!(meant.len(), standing.meant, "{}: {}", self.seed, standing.type_url);
+            for resource in meant.iter().filter(|resource| !lacking.contains(&resource.name)) {
                 let key = (standing.type_url, resource.name.to_string());
                 assert_eq!(self.client.held.get(&key), Some(&resource.version.0), "{}: {key:?}", self.seed);
             }
@@ -364,7 +366,8 @@ impl World {
                 let rejected = lacking.version.is_some_and(|version| self.bad.contains(&version.0));
                 assert!(lacking.why == Why::Rejected && rejected, "{}: {lacking:?}", self.seed);
             }
-            let bad = standing.resources.iter().filter(|resource| self.bad.contains(&resource.version.0));
+            let meant = self.session.meant(standing.type_url);
+            let bad = meant.iter().filter(|resource| self.bad.contains(&resource.version.0));
             assert_eq!(bad.count(), standing.lacking.len(), "{}: {}", self.seed, standing.type_url);
         }
         self.check_standing();

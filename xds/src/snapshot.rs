@@ -102,6 +102,10 @@ impl Table {
         self.shards.iter().all(|shard| shard.is_empty())
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.shards.iter().map(|shard| shard.len()).sum()
+    }
+
     pub(crate) fn get(&self, name: &str) -> Option<&Arc<Resource>> {
         let shard = &self.shards[shard_of(name)];
         shard.binary_search_by(|held| (*held.name).cmp(name)).ok().map(|at| &shard[at])

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::SystemTime};
 use parking_lot::Mutex;
 use proto::{Name, Place, TypeUrl, Version, envoy::core};
 
-use crate::{Observation, Session, Standing, StreamId, authn::build_version};
+use crate::{Observation, Session, StreamId, authn::build_version};
 
 /// The streams that are open, by their numbers.
 #[derive(Debug, Default)]
@@ -125,10 +125,9 @@ impl Open {
         self.notes.lock().clone()
     }
 
-    /// What the client has and what it lacks, and at which revision of its group that is meant.
-    pub fn standing(&self) -> (Option<u64>, Vec<Standing>) {
-        let session = self.session.lock();
-        (session.revision(), session.standing())
+    /// Looks at the session as it is now. Its stream waits meanwhile.
+    pub fn look<T>(&self, at: impl FnOnce(&Session) -> T) -> T {
+        at(&self.session.lock())
     }
 
     /// Lends the session to the stream's own task, which is the only one that changes it.

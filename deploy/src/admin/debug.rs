@@ -18,7 +18,7 @@ use anyhow::{Context, ensure};
 use http::{Method, StatusCode, header::HOST, request::Parts, uri::Authority};
 use proto::TypeUrl;
 use serde::Serialize;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, task::spawn_blocking};
 use tracing::info;
 use xds::Cache;
 
@@ -60,8 +60,14 @@ pub(crate) async fn start(
     info!(%address, "what is known of proxies");
     tasks.spawn_forever("debug endpoint", async move {
         let never: Infallible = serve(listener, move |asked| {
-            let answer = answer(&cache, &asked);
-            async move { answer }
+            let cache = Arc::clone(&cache);
+            async move {
+                // All proxies of a large mesh take a while, and streams must not wait for who looks at them.
+                let answered = spawn_blocking(move || answer(&cache, &asked)).await;
+                answered.unwrap_or_else(|error| {
+                    Answer::text(StatusCode::INTERNAL_SERVER_ERROR, format!("no answer: {error}"))
+                })
+            }
         })
         .await;
         match never {}

@@ -12,13 +12,11 @@ use crate::Snapshot;
 pub struct Standing {
     /// The type.
     pub type_url: TypeUrl,
-    /// Whether it asks for all there are. Otherwise it asks by names, or has not asked yet.
-    pub wildcard: bool,
     /// Whether it has asked for the type at all.
     pub asked: bool,
-    /// What is meant for it.
-    pub resources: Vec<Arc<Resource>>,
-    /// What of that it has not, or has too much, by name. A resource that is not here is acknowledged.
+    /// How many resources are meant for it.
+    pub meant: usize,
+    /// What of them it has not, or has too much, by name. Whatever is not here is acknowledged.
     pub lacking: Vec<Lacking>,
 }
 
@@ -45,41 +43,52 @@ pub enum Why {
 }
 
 impl Session {
-    /// How the client stands, a type at a time in sending order. The cost is that of the resources there
-    /// are: who looks asks once, and never for each message.
+    /// How the client stands, a type at a time in sending order. The cost is that of what it lacks, and of
+    /// the names that it asks for one by one.
     pub fn standing(&self) -> Vec<Standing> {
         let Some(latest) = &self.latest else { return Vec::new() };
         let stands = |type_url: TypeUrl| self.channels[type_url as usize].standing(type_url, latest);
         TypeUrl::ALL.into_iter().map(stands).collect()
     }
 
-    /// The snapshot that is meant for the client, if there is one.
-    pub fn revision(&self) -> Option<u64> {
-        self.latest.as_ref().map(|latest| latest.revision())
+    /// The resources of a type that are meant for the client, whether or not it has them.
+    pub fn meant(&self, type_url: TypeUrl) -> Vec<Arc<Resource>> {
+        let channel = &self.channels[type_url as usize];
+        let all = self.latest.iter().flat_map(|latest| latest.table(type_url).iter());
+        all.filter(|resource| channel.covers(&resource.name)).cloned().collect()
     }
 }
 
 impl Channel {
     fn standing(&self, type_url: TypeUrl, latest: &Snapshot) -> Standing {
         let table = latest.table(type_url);
-        let covered = table.iter().filter(|resource| self.covers(&resource.name));
-        let mut resources: Vec<_> = covered.cloned().collect();
-        resources.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-        let carried = self.flights.carried();
-        let lacks = |resource: &Arc<Resource>| {
-            let why = match self.held.get(&resource.name) {
-                State::Rejected(version) if version == resource.version => Why::Rejected,
-                State::Version(version) if version == resource.version => {
-                    if !carried.contains(&(&resource.name, version)) {
-                        return None;
-                    }
-                    Why::Unanswered
-                }
-                State::Nothing | State::Unknown | State::Version(_) | State::Rejected(_) => Why::Unsent,
-            };
-            Some(Lacking { name: Name::clone(&resource.name), version: Some(resource.version), why })
+        let meant = match &self.subscription {
+            Some(subscription) if subscription.is_wildcard() => table.len(),
+            Some(subscription) => {
+                subscription.names().iter().filter(|name| table.get(name).is_some()).count()
+            }
+            None => 0,
         };
-        let mut lacking: Vec<_> = resources.iter().filter_map(lacks).collect();
+        let is = |name: &Name, version: Version, why: Why| {
+            let now = table.get(name).is_some_and(|resource| resource.version == version);
+            (now && self.covers(name)).then(|| Lacking {
+                name: Name::clone(name),
+                version: Some(version),
+                why,
+            })
+        };
+        let unsent = self.held.lacks(table, |name| self.covers(name)).into_iter();
+        let mut lacking: Vec<_> =
+            unsent.filter_map(|resource| is(&resource.name, resource.version, Why::Unsent)).collect();
+        lacking.extend(self.held.exceptions().filter_map(|(name, state)| match state {
+            State::Rejected(version) => is(name, version, Why::Rejected),
+            State::Nothing | State::Unknown | State::Version(_) => None,
+        }));
+        lacking.extend(self.flights.carried().into_iter().filter_map(|(name, version)| {
+            // What was sent again since, or asked for anew, is told of above.
+            let held = self.held.get(name) == State::Version(version);
+            held.then(|| is(name, version, Why::Unanswered))?
+        }));
         lacking.extend(self.leaving.iter().filter_map(|(name, leaving)| {
             let why = match leaving.now {
                 Whereabouts::Gone(_) => Why::Unsent,
@@ -89,7 +98,6 @@ impl Channel {
             Some(Lacking { name: Name::clone(name), version: None, why })
         }));
         lacking.sort_unstable();
-        let wildcard = self.subscription.as_ref().is_some_and(super::Subscription::is_wildcard);
-        Standing { type_url, wildcard, asked: self.is_open(), resources, lacking }
+        Standing { type_url, asked: self.is_open(), meant, lacking }
     }
 }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use proto::{Name, Place, RenderError, Resource, TypeUrl, Version};
-use xds::{Cache, Group, Notes, Open, Snapshot, Standing, Why};
+use xds::{Cache, Group, Notes, Open, Session, Snapshot, Standing, Why};
 
 use super::{
     TYPES, Wanted, secrets,
@@ -91,7 +91,7 @@ fn resources_of(
         let Some(standing) = proxy.standing.iter().find(|standing| standing.type_url == type_url) else {
             continue;
         };
-        for resource in &standing.resources {
+        for resource in proxy.open.look(|session| session.meant(type_url)) {
             if let Some(dump) = dumps.get_mut(&resource.name) {
                 dump.wanted += 1;
                 dump.acknowledged += 1;
@@ -142,7 +142,7 @@ fn fleets(cache: &Cache) -> BTreeMap<Group, Vec<Proxy>> {
     let mut fleets: BTreeMap<Group, Vec<Proxy>> =
         cache.groups().into_iter().map(|group| (group, Vec::new())).collect();
     for open in cache.streams().all() {
-        let (notes, (_, standing)) = (open.notes(), open.standing());
+        let (notes, standing) = (open.notes(), open.look(Session::standing));
         let group = open.stream().group.clone();
         fleets.entry(group).or_default().push(Proxy { open, notes, standing });
     }
@@ -195,8 +195,7 @@ impl Proxy {
         let Place { region, zone, sub_zone } = self.place();
         let types = TYPES.into_iter().filter_map(|(kind, type_url)| {
             let standing = self.standing.iter().find(|standing| standing.type_url == type_url)?;
-            let published = !standing.resources.is_empty() || !standing.lacking.is_empty();
-            (standing.asked || published).then(|| self.of_type(kind, standing, words))
+            standing.asked.then(|| self.of_type(kind, standing, words))
         });
         ProxySync {
             proxy: self.reference(),
@@ -229,7 +228,7 @@ impl Proxy {
         });
         TypeSync {
             kind: kind.to_owned(),
-            resources: standing.resources.len(),
+            resources: standing.meant,
             unsent: count(Why::Unsent),
             unanswered: count(Why::Unanswered),
             rejected: rejected.collect(),

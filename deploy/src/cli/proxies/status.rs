@@ -107,8 +107,10 @@ impl Merged {
     }
 
     pub(super) fn ending(&self) -> Ending {
+        // One that has not asked for everything yet lacks nothing of what it asked for.
         let lacks = |row: &Row| {
-            row.sync.types.iter().any(|of| of.unsent + of.unanswered > 0 || !of.rejected.is_empty())
+            row.sync.behind_since.is_some()
+                || row.sync.types.iter().any(|of| of.unsent + of.unanswered > 0 || !of.rejected.is_empty())
         };
         if self.waypoints.iter().flat_map(|fleet| &fleet.proxies).any(lacks) {
             Ending::Lacking
