@@ -177,6 +177,7 @@ impl EventLoop {
                 if let Gathering::Until { seen, ready } = mem::replace(&mut self.gathering, Gathering::Done) {
                     self.metrics.outside.complete();
                     self.progress.start(now.instant);
+                    self.outbox.trust(self.certificates.roots());
                     self.commit(seen, now);
                     let unwanted = self.keys.forget_unwanted();
                     if !unwanted.is_empty() {
@@ -268,6 +269,9 @@ impl EventLoop {
     }
 
     fn hand_out(&mut self, secrets: Vec<(Audience, Vec<Arc<Resource>>)>, now: Moment) {
+        if matches!(self.gathering, Gathering::Done) {
+            self.outbox.trust(self.certificates.roots());
+        }
         for (gateway, set) in secrets {
             self.publish(&gateway, &Delta { set, removed: Vec::new() }, now);
         }

@@ -60,5 +60,5 @@ pub(crate) fn start(
         deployer::run(client, orders, leads, told).await;
         Ok(())
     });
-    Outbox { orders: Some(Orders { template, to }), statuses: None, accounts: None }
+    Outbox { orders: Some(Orders::new(template, to)), statuses: None, accounts: None }
 }

@@ -6,7 +6,7 @@ use std::{fs, time::Duration};
 use anyhow::{Context, Result, ensure};
 use deploy::{
     deployer::{self, Order},
-    waypoint::{AUDIENCE, FIELD_MANAGER, IMAGE, Template},
+    waypoint::{AUDIENCE, FIELD_MANAGER, IMAGE, ROOT_CONFIG_MAP, ROOT_KEY, Template},
 };
 use k8s_openapi::api::{
     apps::v1::Deployment,
@@ -265,6 +265,62 @@ async fn what_is_somebody_elses_is_left_alone_and_said_until_it_is_gone() -> Res
     plant.services().delete("waypoint", &DeleteParams::default()).await?;
     assert_eq!(plant.hindrances().await?, [""; 0], "it is gone, and ours can be made");
     plant.services().get("waypoint").await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_roots_are_in_every_namespace_with_waypoints_and_put_right_and_go_with_the_last() -> Result<()> {
+    let cluster = Cluster::shared().await?;
+    let mut plant = Plant::start(&cluster, "roots").await?;
+    let maps = Api::<ConfigMap>::namespaced(plant.client.clone(), &plant.namespace);
+    let says = async |what: &str, pem: &str| {
+        until(what, PATIENCE, async || {
+            let map = maps.get_opt(ROOT_CONFIG_MAP).await?;
+            Ok(map.filter(|map| map.data.iter().flatten().any(|(key, text)| key == ROOT_KEY && text == pem)))
+        })
+        .await
+    };
+    plant.orders.send(Order::Roots("first".to_owned()))?;
+    plant.gateway(&cluster, json!({})).await?;
+    let map = says("the roots", "first").await?;
+    let owners = map.metadata.owner_references.unwrap_or_default();
+    assert!(
+        matches!(owners.as_slice(), [one] if one.kind == "Gateway" && one.name == "waypoint"),
+        "{owners:?}"
+    );
+    plant.orders.send(Order::Roots("second".to_owned()))?;
+    says("the new roots", "second").await?;
+    let drifted = json!({"data": {ROOT_KEY: "theirs"}});
+    maps.patch(ROOT_CONFIG_MAP, &PatchParams::default(), &Patch::Merge(&drifted)).await?;
+    says("what was changed", "second").await?;
+    maps.delete(ROOT_CONFIG_MAP, &DeleteParams::default()).await?;
+    says("what was deleted", "second").await?;
+    plant.gateway(&cluster, json!({"spec": {"gatewayClassName": "somebody-elses"}})).await?;
+    until("the roots to go", PATIENCE, async || {
+        Ok(maps.get_opt(ROOT_CONFIG_MAP).await?.is_none().then_some(()))
+    })
+    .await
+}
+
+#[tokio::test]
+async fn roots_that_somebody_else_has_put_there_are_left_alone_and_said() -> Result<()> {
+    let cluster = Cluster::shared().await?;
+    let mut plant = Plant::start(&cluster, "roots-foreign").await?;
+    let maps = Api::<ConfigMap>::namespaced(plant.client.clone(), &plant.namespace);
+    let theirs: ConfigMap =
+        serde_json::from_value(json!({"metadata": {"name": ROOT_CONFIG_MAP}, "data": {ROOT_KEY: "theirs"}}))?;
+    maps.create(&PostParams::default(), &theirs).await?;
+    plant.orders.send(Order::Roots("ours".to_owned()))?;
+    plant.gateway(&cluster, json!({})).await?;
+    let told = plant.hindrances().await?;
+    assert!(
+        matches!(told.as_slice(), [one] if one.contains(ROOT_CONFIG_MAP) && one.contains("not ours")),
+        "{told:?}"
+    );
+    assert_eq!(maps.get(ROOT_CONFIG_MAP).await?.data, theirs.data);
+    maps.delete(ROOT_CONFIG_MAP, &DeleteParams::default()).await?;
+    assert_eq!(plant.hindrances().await?, [""; 0], "it is gone, and ours can be made");
+    assert_eq!(maps.get(ROOT_CONFIG_MAP).await?.data.unwrap_or_default()[ROOT_KEY], "ours");
     Ok(())
 }
 

@@ -17,7 +17,7 @@ use tokio::{sync::mpsc::Sender, time::sleep};
 use tracing::warn;
 use translate::Audience;
 
-use super::{kinds::Made, writer};
+use super::{kinds::Made, roots, writer};
 use crate::waypoint::{GATEWAY_NAME, MANAGED, MANAGED_LABEL};
 
 /// How soon a server that does not answer is asked again.
@@ -45,6 +45,15 @@ pub(super) enum News {
     Set(Value),
     /// This one is gone.
     Gone(Value),
+}
+
+/// Whom an object is about.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum About {
+    /// One Gateway.
+    Gateway(Audience),
+    /// Every Gateway of the namespace.
+    Namespace(Name),
 }
 
 /// What there is.
@@ -79,10 +88,15 @@ fn gateway(object: &Value) -> Option<Audience> {
     Some(Audience { namespace: metadata["namespace"].as_str()?.into(), name: name.into() })
 }
 
+fn about(object: &Value) -> Option<About> {
+    let roots = key(object).filter(roots::is).map(|key| About::Namespace(key.namespace));
+    roots.or_else(|| gateway(object).map(About::Gateway))
+}
+
 impl Live {
-    /// Takes the news in; gives the Gateways that it is about.
-    pub(super) fn take(&mut self, kind: Made, news: News) -> BTreeSet<Audience> {
-        let mut about = BTreeSet::new();
+    /// Takes the news in; tells whom it is about.
+    pub(super) fn take(&mut self, kind: Made, news: News) -> BTreeSet<About> {
+        let mut whom = BTreeSet::new();
         match news {
             News::All(objects) => {
                 let new: BTreeMap<_, _> =
@@ -93,28 +107,28 @@ impl Live {
                 for key in &known {
                     let Some(old) = self.objects.remove(key) else { continue };
                     if new.get(key).map(version) != Some(version(&old)) {
-                        about.extend(gateway(&old));
+                        whom.extend(about(&old));
                     }
                 }
                 let unknown = new.iter().filter(|(key, _)| !known.contains(*key));
-                about.extend(unknown.filter_map(|(_, object)| gateway(object)));
+                whom.extend(unknown.filter_map(|(_, object)| about(object)));
                 self.objects.extend(new);
                 self.complete.insert(kind);
             }
             News::Set(object) => {
-                about.extend(gateway(&object));
+                whom.extend(about(&object));
                 if let Some(key) = key(&object) {
                     self.objects.insert(key, object);
                 }
             }
             News::Gone(object) => {
-                about.extend(gateway(&object));
+                whom.extend(about(&object));
                 if let Some(key) = key(&object) {
                     self.objects.remove(&key);
                 }
             }
         }
-        about
+        whom
     }
 
     /// Whether everything there is is known.

@@ -12,6 +12,7 @@
 mod drift;
 mod kinds;
 mod live;
+mod roots;
 mod writer;
 
 use std::{
@@ -36,7 +37,8 @@ pub use kinds::{Permission, permissions};
 
 use self::{
     kinds::Made,
-    live::{Live, News},
+    live::{About, Live, News},
+    roots::Roots,
     writer::{Trouble, Writer},
 };
 use crate::waypoint::{self, Template};
@@ -57,6 +59,8 @@ pub enum Order {
     End(Audience),
     /// The objects that should run them cannot be made, and this is why. What runs them stays as it is.
     Fail(Audience, String),
+    /// These roots verify us, as PEM: pods of waypoints mount them.
+    Roots(String),
 }
 
 impl Order {
@@ -124,6 +128,7 @@ struct Deployer {
     told: Sender<Change>,
     wanted: BTreeMap<Audience, Vec<Value>>,
     live: Live,
+    roots: Roots,
     /// Which Gateways are to be looked at, and when.
     due: BTreeMap<Audience, Instant>,
     failures: BTreeMap<Audience, u32>,
@@ -137,6 +142,7 @@ impl Deployer {
             told,
             wanted: BTreeMap::new(),
             live: Live::default(),
+            roots: Roots::default(),
             due: BTreeMap::new(),
             failures: BTreeMap::new(),
             hindrances: BTreeMap::new(),
@@ -145,7 +151,14 @@ impl Deployer {
 
     async fn take(&mut self, order: Order) {
         let gateway = match order {
+            Order::Roots(roots) => {
+                self.roots.say(roots);
+                let all = self.wanted.keys().map(|gateway| (gateway.clone(), Instant::now()));
+                self.due.extend(all);
+                return;
+            }
             Order::Run(gateway, objects) => {
+                self.roots.need(&gateway, objects.first().and_then(live::owner));
                 self.wanted.insert(gateway.clone(), objects);
                 gateway
             }
@@ -164,6 +177,7 @@ impl Deployer {
             }
             Order::End(gateway) => {
                 // Its owner takes them along if it is gone; if it has another class now, we do.
+                self.roots.release(&gateway);
                 self.wanted.insert(gateway.clone(), Vec::new());
                 gateway
             }
@@ -176,10 +190,16 @@ impl Deployer {
         if let News::Gone(object) = &news {
             self.writer.forget(object);
         }
-        for gateway in self.live.take(kind, news) {
-            if self.wanted.contains_key(&gateway) {
-                // What others do wrong again and again must not make us faster than a failure does.
-                self.due.entry(gateway).or_insert_with(Instant::now);
+        for about in self.live.take(kind, news) {
+            let gateways = match about {
+                About::Gateway(gateway) => vec![gateway],
+                About::Namespace(namespace) => self.roots.gateways_in(&namespace).cloned().collect(),
+            };
+            for gateway in gateways {
+                if self.wanted.contains_key(&gateway) {
+                    // What others do wrong again and again must not make us faster than a failure does.
+                    self.due.entry(gateway).or_insert_with(Instant::now);
+                }
             }
         }
         if self.live.is_complete() {
@@ -230,7 +250,8 @@ impl Deployer {
         let mut hindered = BTreeSet::new();
         let mut again = false;
         let mut kept = BTreeSet::new();
-        for object in objects {
+        let roots = self.roots.config_map(&gateway.namespace).filter(|_| !objects.is_empty());
+        for object in roots.iter().chain(objects) {
             let Some(key) = live::key(object) else { continue };
             let outcome = self.writer.make(object, self.live.get(&key)).await;
             match outcome {
@@ -241,6 +262,12 @@ impl Deployer {
                 Ok(None) => {}
                 // It is not what was seen any more: the next look finds out what it is.
                 Err(Trouble::Moved) => again = true,
+                Err(Trouble::Foreign) if roots::is(&key) => {
+                    again = true;
+                    hindered.insert(format!(
+                        "{key} is not ours and is left alone; remove it, for proxies verify us by what we put there"
+                    ));
+                }
                 Err(trouble) => {
                     again = true;
                     hindered.insert(format!("{key} {trouble}"));
@@ -249,7 +276,11 @@ impl Deployer {
             kept.insert(key);
         }
         let owner = objects.first().and_then(live::owner);
-        for (key, object) in self.live.of(gateway) {
+        let roots = roots::key(&gateway.namespace);
+        let unused =
+            self.live.get(&roots).filter(|_| self.roots.gateways_in(&gateway.namespace).next().is_none());
+        let unused = unused.map(|object| (roots, object.clone()));
+        for (key, object) in self.live.of(gateway).into_iter().chain(unused) {
             // A Gateway of the same name that was there before had objects too, and takes them along.
             let ours = owner.is_none() || owner == live::owner(&object);
             if kept.contains(&key) || !ours {

@@ -27,6 +27,15 @@ pub struct Orders {
     pub template: Template,
     /// To whom they go.
     pub to: UnboundedSender<Order>,
+    /// The roots that it was told.
+    roots: String,
+}
+
+impl Orders {
+    /// Nothing was told yet.
+    pub fn new(template: Template, to: UnboundedSender<Order>) -> Self {
+        Self { template, to, roots: String::new() }
+    }
 }
 
 impl Outbox {
@@ -37,13 +46,23 @@ impl Outbox {
         }
     }
 
+    /// Says which roots verify us.
+    pub(super) fn trust(&mut self, roots: &str) {
+        if let Some(Orders { to, roots: told, .. }) = &mut self.orders
+            && told != roots
+        {
+            roots.clone_into(told);
+            to.send(Order::Roots(roots.to_owned())).ok();
+        }
+    }
+
     /// Sends what follows from a commit. Whoever listened is gone only when everything is about to end.
     pub(super) fn post(
         &self,
         waypoints: &BTreeMap<Audience, Option<WaypointPlan>>,
         statuses: BTreeMap<ObjectRef, Option<Status>>,
     ) {
-        if let Some(Orders { template, to }) = &self.orders {
+        if let Some(Orders { template, to, .. }) = &self.orders {
             for (gateway, plan) in waypoints {
                 to.send(Order::of(gateway, plan.as_ref(), template)).ok();
             }

@@ -52,7 +52,8 @@ impl Rig {
         };
         let (to, ordered) = mpsc::unbounded_channel();
         let (status, statuses) = mpsc::unbounded_channel();
-        let outbox = Outbox { orders: Some(Orders { template, to }), statuses: Some(status), accounts: None };
+        let outbox =
+            Outbox { orders: Some(Orders::new(template, to)), statuses: Some(status), accounts: None };
         let mesh = Mesh::new(settings);
         let metrics = Metrics::new(None);
         let event_loop = EventLoop::new(mesh, Arc::clone(&cache), certificates, keys, outbox, metrics, told);
@@ -85,6 +86,7 @@ impl Rig {
                 Order::Leave(gateway) => ("leave", gateway),
                 Order::End(gateway) => ("end", gateway),
                 Order::Fail(gateway, _) => ("fail", gateway),
+                Order::Roots(_) => continue,
             };
             orders.push((word, gateway.to_string()));
         }
@@ -338,6 +340,16 @@ fn what_hinders_a_waypoint_is_said_by_its_gateway_and_waits_for_the_source() {
 #[test]
 fn another_authority_is_trusted_by_proxies_before_it_signs_for_any_of_them() {
     let mut rig = Rig::started(vec![waypoint("a")]);
+    let roots = |rig: &mut Rig| {
+        let mut said = Vec::new();
+        while let Ok(order) = rig.ordered.try_recv() {
+            if let Order::Roots(roots) = order {
+                said.push(roots.matches("BEGIN CERTIFICATE").count());
+            }
+        }
+        said
+    };
+    assert_eq!(roots(&mut rig), [1]);
     let secrets = |rig: &Rig| {
         let versions = rig.versions("default/a");
         ["default", "CALLERS", "ROOTCA"].map(|name| versions[&(TypeUrl::Secret, name.to_owned())])
@@ -351,6 +363,7 @@ fn another_authority_is_trusted_by_proxies_before_it_signs_for_any_of_them() {
     assert!(trusted[0] == leaf && trusted[1] != callers && trusted[2] != called);
     rig.event_loop.step(Event::Authority(next()), rig.start);
     assert_eq!(secrets(&rig), trusted, "it is no news");
+    assert_eq!(roots(&mut rig), [2], "pods are to trust both");
     rig.due_after(Duration::from_mins(6));
     let signed = secrets(&rig);
     assert!(signed[0] != leaf, "the next one signs");
