@@ -13,8 +13,9 @@ use tokio::{
     time::timeout,
 };
 
-/// How long an answer may take. It is made at once, and the way there may be long.
-pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+/// How long an answer may take. It is made at once, and what all proxies of a large mesh were sent are tens of
+/// megabytes, through an API server.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Asks for `path`, and reads the answer.
 pub(super) async fn ask<T: DeserializeOwned>(

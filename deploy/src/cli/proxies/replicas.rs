@@ -13,8 +13,11 @@ use proto::kubernetes::Pod;
 use serde::de::DeserializeOwned;
 use tokio::{net::TcpStream, time::timeout};
 
-use super::question::{PATIENCE, ask};
+use super::question::ask;
 use crate::{admin::debug::PORT, cli::cluster::CurrentCluster, objects::Cluster, place::NAMESPACE};
+
+/// How long it may take until there is a way to a pod.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long what a kubelet says may come after the end of the stream that it is about.
 const FAREWELL: Duration = Duration::from_millis(100);
@@ -51,11 +54,10 @@ impl Replicas {
     /// Asks all of them at once. An error if there is nobody to ask.
     pub(super) async fn ask<T: DeserializeOwned>(self, path: &str) -> anyhow::Result<Vec<Said<T>>> {
         if let Some(address) = self.address {
-            let asking = async {
-                let stream = TcpStream::connect(address).await;
-                ask(stream.with_context(|| format!("nobody listens on {address}"))?, path).await
-            };
-            let answer = asking.await.context("serve says where it is with --debug ADDRESS:PORT")?;
+            let asking = async { ask(TcpStream::connect(address).await?, path).await };
+            let answer = asking.await.with_context(|| {
+                format!("no control plane answers at {address}; that is what serve has as --debug")
+            })?;
             return Ok(vec![Said { replica: address.to_string(), answer: Ok(answer) }]);
         }
         let Self { control_plane_namespace: namespace, selector, debug_port, cluster, .. } = self;

@@ -155,11 +155,12 @@ impl Merged {
             "SCOPES",
             "ROUTES",
             "SECRETS",
+            "EXTENSIONS",
             "SINCE",
         ];
         let rows = self.waypoints.iter().flat_map(|fleet| {
             let none = fleet.proxies.is_empty().then(|| {
-                let mut row: [String; 12] = Default::default();
+                let mut row: [String; 13] = Default::default();
                 row[0].clone_from(&fleet.waypoint);
                 row
             });
@@ -167,8 +168,8 @@ impl Merged {
                 let Row { replica, sync } = row;
                 let of = |kind: &str| of_type(sync, kind).map(cell).unwrap_or_default();
                 let agent = sync.agent.strip_prefix("envoy ").unwrap_or(&sync.agent).to_owned();
-                let [clusters, endpoints, listeners, scopes, routes, secrets] =
-                    ["clusters", "endpoints", "listeners", "scopes", "routes", "secrets"].map(of);
+                let [clusters, endpoints, listeners, scopes, routes, secrets, extensions] =
+                    TYPES.map(|(kind, _)| of(kind));
                 let (waypoint, name) = (fleet.waypoint.clone(), sync.proxy.name.clone());
                 [
                     waypoint,
@@ -182,6 +183,7 @@ impl Merged {
                     scopes,
                     routes,
                     secrets,
+                    extensions,
                     standing_since(sync, now),
                 ]
             });
