@@ -77,6 +77,22 @@ const SCENARIOS: &[Scenario] = &[
     scenario(("default", "wget"), "GET", PRODUCTPAGE, Expected::Denied),
 ];
 
+/// The requests as a script would have them, one in a line: who asks, what for, and who answers, or the status.
+/// Of the many, who answers most and who the rest.
+pub fn requests() -> Vec<String> {
+    let line = |scenario: &Scenario| {
+        let Scenario { caller: (namespace, account), method, url, expected } = scenario;
+        match expected {
+            Expected::From(backend) => {
+                format!("expect {namespace} {account} {method} {url} {}", backend.trim_end_matches('-'))
+            }
+            Expected::Denied => format!("expect {namespace} {account} {method} {url} 403"),
+            Expected::NineToOne(most, rest) => format!("spread {namespace} {account} {url} {most} {rest}"),
+        }
+    };
+    SCENARIOS.iter().map(line).collect()
+}
+
 /// A line of the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {

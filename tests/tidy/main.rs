@@ -5,4 +5,5 @@
 mod layout;
 mod manifests;
 mod repository;
+mod scripts;
 mod sources;

@@ -9,7 +9,11 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use tests::{cluster, envoy_binary, lab, process};
+use tests::{
+    cluster, envoy_binary, lab,
+    packaged::{HADOLINT, HELM, SHELLCHECK},
+    process,
+};
 
 /// A step: what it is called, and the arguments of cargo.
 const STEPS: &[(&str, &[&str])] = &[
@@ -70,7 +74,7 @@ fn run() -> Result<()> {
     Ok(())
 }
 
-/// Installs what is missing, Envoy and an API server, so that a missing one is reported before an hour of tests.
+/// Installs what is missing, programs that tests run and an API server, so that a missing one is reported before an hour of tests.
 fn tools() -> Result<()> {
     for (name, probe, install) in TOOLS {
         if quietly(probe) {
@@ -90,6 +94,9 @@ fn tools() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         envoy_binary::find(None).await?;
+        for program in [HELM, SHELLCHECK, HADOLINT] {
+            program.find()?;
+        }
         cluster::find_assets().await.map(drop)
     })
 }
