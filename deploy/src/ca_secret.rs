@@ -55,7 +55,7 @@ pub fn permissions(namespace: &Name, named: Option<&Name>) -> Permissions {
     if named.is_none() {
         rules.push(rule(&["create"], None));
     }
-    Permissions { cluster: Vec::new(), namespaces: BTreeMap::from([(namespace.clone(), rules)]) }
+    Permissions { namespaces: BTreeMap::from([(namespace.clone(), rules)]), ..Permissions::default() }
 }
 
 impl CaSecret {

@@ -241,14 +241,15 @@ impl EventLoop {
 
     fn commit(&mut self, changes: Vec<Change>, now: Moment) {
         self.metrics.mesh.change(&changes);
-        let Commit { revision, mut resources, statuses, waypoints, keys } = self.mesh.commit(changes);
+        let Commit { revision, mut resources, statuses, waypoints, keys, config_maps } =
+            self.mesh.commit(changes);
         self.revision = revision;
         self.keys.want(keys);
         for (object, status) in &statuses {
             journal::status(object, status.as_ref());
             self.metrics.mesh.status(object, status.as_ref());
         }
-        self.outbox.post(&waypoints, statuses);
+        self.outbox.post(&waypoints, statuses, config_maps);
         for (gateway, plan) in waypoints {
             if let Some(plan) = plan {
                 self.metrics.proxies.want(&group(&gateway));

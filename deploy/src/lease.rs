@@ -73,7 +73,7 @@ pub fn permissions(namespace: &Name, lease: &Name) -> Permissions {
         non_resource_urls: None,
     };
     let rules = vec![rule(&["create"], None), rule(&["get", "update"], Some(vec![lease.to_string()]))];
-    Permissions { cluster: Vec::new(), namespaces: BTreeMap::from([(namespace.clone(), rules)]) }
+    Permissions { namespaces: BTreeMap::from([(namespace.clone(), rules)]), ..Permissions::default() }
 }
 
 /// A replica that would lead.

@@ -1,9 +1,18 @@
 //! Where the objects of a mesh come from: a directory of manifests, or the API server of a cluster.
 
-use std::{collections::BTreeSet, fmt, path::PathBuf, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    path::PathBuf,
+    time::Duration,
+};
 
 use parking_lot::Mutex;
-use tokio::{sync::mpsc::Sender, time::sleep};
+use proto::ObjectRef;
+use tokio::{
+    sync::mpsc::{Sender, UnboundedReceiver},
+    time::sleep,
+};
 use tracing::{error, info, warn};
 use translate::Settings;
 use watch::{ClusterSource, Complaint, DirectorySource, Severity, Source, Update, Wanted};
@@ -36,7 +45,18 @@ pub struct Cluster {
     pub requests: Requests,
 }
 
+/// What is read by reference from the start: the mesh configuration, and the defaults of classes.
+pub fn wanted(settings: &Settings) -> Wanted {
+    let (namespace, labels) = settings.class_defaults();
+    Wanted::by_reference([settings.mesh_config()]).with_labels(namespace, labels)
+}
+
 impl Objects {
+    /// Whether they are in a cluster.
+    pub(crate) fn is_cluster(&self) -> bool {
+        matches!(self, Self::Cluster(_))
+    }
+
     /// What is asked of an API server, if one is.
     pub(crate) fn requests(&self) -> Option<&Requests> {
         match self {
@@ -64,9 +84,12 @@ impl Objects {
     }
 
     /// Tells `updates` of the objects, for ever, and `pages` of what is missing or wrong. Ends only by failing.
+    ///
+    /// `asked` says which other objects are to be followed by name; a directory has no others.
     pub(crate) async fn follow(
         self,
         wanted: Wanted,
+        asked: UnboundedReceiver<BTreeMap<ObjectRef, bool>>,
         updates: Sender<Update>,
         pages: Pages,
     ) -> anyhow::Result<()> {
@@ -76,7 +99,7 @@ impl Objects {
                 source.on_complaints(tell_complaints(pages)).run(updates).await?
             }
             Self::Cluster(Cluster { client, .. }) => {
-                let source = ClusterSource::new(client).wanting(wanted);
+                let source = ClusterSource::new(client).wanting(wanted).following(asked);
                 let health = pages.health.clone();
                 let source = source.on_missing(move |missing| health.lacks(missing));
                 source.on_complaints(tell_complaints(pages)).run(updates).await?

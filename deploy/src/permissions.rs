@@ -5,18 +5,18 @@
 use k8s_openapi::api::rbac::v1::PolicyRule;
 use proto::Name;
 use translate::Settings;
-use watch::{Permissions, Wanted};
+use watch::Permissions;
 
 use crate::{
     authn, ca_secret,
     deployer::{self, Permission},
-    lease,
+    lease, objects,
 };
 
 /// The permissions of an account whose pod is in `namespace`, with `ca_secret` if others make the Secret of the
 /// authority. What is allowed in the whole cluster is not said again of a namespace.
 pub fn permissions(namespace: &Name, settings: &Settings, ca_secret: Option<&Name>) -> Permissions {
-    let watched = watch::permissions(&Wanted::by_reference([settings.mesh_config()]));
+    let watched = watch::permissions(&objects::wanted(settings));
     let election = lease::permissions(namespace, &lease::lease_name(settings.revision.as_deref()));
     let authority = ca_secret::permissions(namespace, ca_secret);
     let written = [deployer::permissions(), authn::permissions()];
@@ -25,11 +25,13 @@ pub fn permissions(namespace: &Name, settings: &Settings, ca_secret: Option<&Nam
     all.cluster.extend(written.iter().flatten().map(rule));
     for part in [watched, election, authority] {
         all.cluster.extend(part.cluster);
+        all.referred.extend(part.referred);
         for (namespace, rules) in part.namespaces {
             all.namespaces.entry(namespace).or_default().extend(rules);
         }
     }
-    let Permissions { cluster, namespaces } = &mut all;
+    let Permissions { cluster, namespaces, referred } = &mut all;
+    referred.retain(|rule| !is_allowed(rule, cluster));
     namespaces.retain(|_, rules| {
         rules.retain(|rule| !is_allowed(rule, cluster));
         !rules.is_empty()
@@ -78,9 +80,9 @@ mod tests {
             rules.flat_map(|rule| rule.resources.iter().flatten()).any(|it| it == resource)
         };
         assert!(named("mesh", "leases") && named("mesh", "secrets"));
-        // The deployer reads those of every namespace, so the mesh configuration needs no rule of its own.
+        // The deployer reads those of every namespace, so what is read of them needs no rule of its own.
         assert!(!named("istio-system", "configmaps"));
         let configmaps = |rule: &PolicyRule| rule.resources.iter().flatten().any(|it| it == "configmaps");
-        assert!(all.cluster.iter().any(configmaps));
+        assert!(all.cluster.iter().any(configmaps) && all.referred.is_empty());
     }
 }

@@ -10,7 +10,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 use translate::{Mesh, Settings};
-use watch::{KeyOptions, Wanted, follow_keys};
+use watch::{KeyOptions, follow_keys};
 use xds::{Cache, Limits, Observer};
 
 use crate::{
@@ -20,7 +20,7 @@ use crate::{
     event_loop::{EventLoop, Inbox},
     identities::{Identities, Own, Signing},
     keys::Keys,
-    objects::Objects,
+    objects::{self, Objects},
     state::{StateDirectory, write_address},
     tasks::Tasks,
     writers::{self, Writing},
@@ -56,7 +56,7 @@ pub async fn serve(options: Options, stop: CancellationToken) -> anyhow::Result<
     let mut tasks = Tasks::new(stop.clone());
     let cache = Arc::new(Cache::new());
     let (pages, questions) = admin::start(&mut tasks, admin, &state, &cache, objects.requests()).await?;
-    let wanted = Wanted::by_reference([settings.mesh_config()]);
+    let wanted = objects::wanted(&settings);
     let accounts = Accounts::default();
     let (settings, mut identities) = tokio::select! {
         () = stop.cancelled() => return Ok(()),
@@ -80,7 +80,9 @@ pub async fn serve(options: Options, stop: CancellationToken) -> anyhow::Result<
     let (wish, wishes) = mpsc::unbounded_channel();
     let (told, keys) = mpsc::channel(16);
     let (tell, hears) = mpsc::channel(16);
+    let (want, asked) = mpsc::unbounded_channel();
     let mut outbox = writers::start(&mut tasks, &objects, writing, &pages.metrics, tell);
+    outbox.wanted = objects.is_cluster().then_some(want);
     outbox.accounts = Some(accounts);
     let authorities = identities.oversee(&mut tasks);
     let Identities { proof, certificates, tls, .. } = identities;
@@ -102,17 +104,15 @@ pub async fn serve(options: Options, stop: CancellationToken) -> anyhow::Result<
     });
 
     pages.health.gathering();
-    tasks.spawn_forever("source of objects", objects.follow(wanted, update, pages.clone()));
+    tasks.spawn_forever("source of objects", objects.follow(wanted, asked, update, pages.clone()));
     tasks.spawn_forever("fetching of keys", async move {
         follow_keys(fetching, wishes, told).await;
         Ok(())
     });
-    tasks.spawn("event loop", {
-        let stop = stop.clone();
-        async move {
-            event_loop.run(inbox, stop).await;
-            Ok(())
-        }
+    let looping = event_loop.run(inbox, stop.clone());
+    tasks.spawn("event loop", async move {
+        looping.await;
+        Ok(())
     });
     tasks.spawn("discovery service", async move {
         // Proxies are let in when there is something for them: until then they keep what they have.

@@ -47,7 +47,7 @@ pub(crate) fn start(
     };
     let Writing { place, template, lease, lease_duration } = writing;
     let (lead, leads) = watch::channel(false);
-    metrics.process.follow(leads.clone());
+    show(tasks, metrics, leads.clone());
     let timing = Timing::of(lease_duration);
     let candidate = Candidate::new(client.clone(), &place.namespace, lease, place.pod.as_deref(), timing);
     let stop = tasks.stopping();
@@ -60,5 +60,18 @@ pub(crate) fn start(
         deployer::run(client, orders, leads, told).await;
         Ok(())
     });
-    Outbox { orders: Some(Orders::new(template, to)), statuses: None, accounts: None }
+    Outbox { orders: Some(Orders::new(template, to)), ..Outbox::default() }
+}
+
+/// Shows in the metrics whether we lead, by a receiver of their own: as long as somebody has one of `leads`,
+/// somebody may be writing.
+fn show(tasks: &mut Tasks, metrics: &Metrics, mut leads: watch::Receiver<bool>) {
+    let (tell, shown) = watch::channel(*leads.borrow());
+    metrics.process.follow(shown);
+    tasks.spawn_forever("leadership in the metrics", async move {
+        while leads.changed().await.is_ok() {
+            tell.send_replace(*leads.borrow_and_update());
+        }
+        Ok(())
+    });
 }

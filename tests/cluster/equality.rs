@@ -40,7 +40,7 @@ async fn a_cluster_and_a_directory_of_its_objects_are_the_same_mesh() -> Result<
                 }
                 // Some were refused, so they are not there to be removed.
                 Change::Remove(object) => drop(cluster.delete(object).await),
-                Change::Keys(..) | Change::Hindered(..) | Change::Seen(_) => {}
+                Change::Keys(..) | Change::Hindered(..) | Change::Missing(..) | Change::Seen(_) => {}
             }
         }
         assert!(applied >= AT_LEAST, "the API server takes only {applied} objects of the snapshots");

@@ -7,11 +7,11 @@ use parking_lot::Mutex;
 use proto::{Object, ObjectRef};
 use tests::cluster::{Account, Cluster};
 use tokio::{
-    sync::mpsc::{Receiver, channel},
+    sync::mpsc::{Receiver, UnboundedReceiver, channel, unbounded_channel},
     task::JoinHandle,
     time::timeout,
 };
-use translate::Change;
+use translate::{Change, Missing};
 use watch::{ClusterSource, Complaint, Permissions, Source, Update, Wanted};
 
 /// How long something may take on a busy machine.
@@ -26,6 +26,8 @@ pub(crate) struct Followed {
     pub(crate) objects: BTreeMap<ObjectRef, Object>,
     /// What it told of each object, in order.
     pub(crate) history: Vec<(ObjectRef, Moved)>,
+    /// Why it does not tell of some.
+    pub(crate) missing: BTreeMap<ObjectRef, Option<Missing>>,
     pub(crate) ready: bool,
 }
 
@@ -40,26 +42,38 @@ impl Followed {
     /// Starts one, for a test whose objects are in `namespace`: what is wrong with those of other tests is
     /// left out.
     pub(crate) fn start(client: kube::Client, wanted: Wanted, namespace: &str) -> Self {
+        let (_, nobody_asks) = unbounded_channel();
+        Self::start_asking(client, wanted, nobody_asks, namespace)
+    }
+
+    /// One that follows what it is asked for, too.
+    pub(crate) fn start_asking(
+        client: kube::Client,
+        wanted: Wanted,
+        asked: UnboundedReceiver<BTreeMap<ObjectRef, bool>>,
+        namespace: &str,
+    ) -> Self {
         let (tell, updates) = channel(10_000);
         let said = Arc::new(Mutex::new(Vec::new()));
         let hear = Arc::clone(&said);
         let namespace = namespace.to_owned();
-        let source = ClusterSource::new(client).wanting(wanted).on_complaints(move |complaints| {
-            let is_ours = |complaint: &&Complaint| {
-                complaint.object.as_ref().is_none_or(|object| *object.namespace == *namespace)
-            };
-            let now: Vec<_> = complaints.iter().filter(is_ours).map(Complaint::to_string).collect();
-            let mut said = hear.lock();
-            if said.last().map_or(&[][..], Vec::as_slice) != now {
-                said.push(now);
-            }
-        });
+        let source =
+            ClusterSource::new(client).wanting(wanted).following(asked).on_complaints(move |complaints| {
+                let is_ours = |complaint: &&Complaint| {
+                    complaint.object.as_ref().is_none_or(|object| *object.namespace == *namespace)
+                };
+                let now: Vec<_> = complaints.iter().filter(is_ours).map(Complaint::to_string).collect();
+                let mut said = hear.lock();
+                if said.last().map_or(&[][..], Vec::as_slice) != now {
+                    said.push(now);
+                }
+            });
         let running = tokio::spawn(async move {
             // It ends with the test, which has hung up by then.
             let _ = source.run(tell).await;
         });
-        let (objects, history) = (BTreeMap::new(), Vec::new());
-        Self { updates, said, running, objects, history, ready: false }
+        let (objects, history, missing) = (BTreeMap::new(), Vec::new(), BTreeMap::new());
+        Self { updates, said, running, objects, history, missing, ready: false }
     }
 
     /// Starts one and waits until it is ready.
@@ -130,6 +144,7 @@ impl Followed {
                     assert!(self.objects.remove(&object).is_some(), "{object} was removed and not there");
                     self.history.push((object, Moved::Removed));
                 }
+                Change::Missing(object, missing) => drop(self.missing.insert(object, missing)),
                 Change::Keys(..) | Change::Hindered(..) | Change::Seen(_) => panic!("no word of a cluster"),
             }
         }

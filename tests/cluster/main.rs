@@ -15,6 +15,7 @@ mod manifests;
 mod outages;
 mod permissions;
 mod proxies;
+mod referred;
 mod serving;
 mod tokens;
 mod unreadable;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use deploy::ca_secret;
+use deploy::{ca_secret, objects};
 use proto::Kind;
 use serde_json::{Value, json};
 use tests::{
@@ -12,12 +12,23 @@ use tests::{
     until,
 };
 use tokio::net::TcpStream;
-use watch::{Wanted, permissions};
+use translate::Settings;
+use watch::{Permissions, permissions};
 
 use crate::{
     followed::{PATIENCE, permitted, within},
-    manifests::{manifest, reference},
+    manifests::manifest,
 };
+
+/// What serving needs where `namespace` is ours, and the root namespace.
+fn needed(namespace: &str) -> Permissions {
+    let settings = Settings { root_namespace: namespace.into(), ..Settings::default() };
+    let mut needed = permissions(&objects::wanted(&settings));
+    for (namespace, rules) in ca_secret::permissions(&namespace.into(), None).namespaces {
+        needed.namespaces.entry(namespace).or_default().extend(rules);
+    }
+    needed
+}
 
 #[tokio::test]
 async fn it_begins_when_the_cluster_answers_and_goes_on_when_it_does_not() -> Result<()> {
@@ -30,12 +41,7 @@ async fn it_begins_when_the_cluster_answers_and_goes_on_when_it_does_not() -> Re
         service["metadata"]["labels"]["istio.io/use-waypoint"] = "waypoint".into();
         cluster.apply(&service).await?;
 
-        let wanted = Wanted::by_reference([reference(Kind::ConfigMap, ns, "istio")]);
-        let mut needed = permissions(&wanted);
-        for (namespace, rules) in ca_secret::permissions(&ns.into(), None).namespaces {
-            needed.namespaces.entry(namespace).or_default().extend(rules);
-        }
-        let account = permitted(&cluster, ns, "portolan", &needed).await?;
+        let account = permitted(&cluster, ns, "portolan", &needed(ns)).await?;
         let token = cluster.token(&account, None, Duration::from_hours(1)).await?;
         let (kubeconfig, gate) = cluster.gated_kubeconfig(&token).await?;
         gate.shut();
@@ -97,8 +103,7 @@ async fn what_is_missing_is_named_kind_by_kind_until_it_is_there() -> Result<()>
     within(async {
         let cluster = Cluster::shared().await?;
         let namespace = cluster.namespace("missing").await?;
-        let wanted = Wanted::by_reference([reference(Kind::ConfigMap, &namespace, "istio")]);
-        let (mut less, all) = (permissions(&wanted), permissions(&wanted));
+        let (mut less, all) = (needed(&namespace), needed(&namespace));
         less.cluster.retain(|rule| rule.api_groups.as_deref() != Some(&["security.istio.io".to_owned()]));
         let account = permitted(&cluster, &namespace, "portolan", &less).await?;
         let scratch = tempfile::tempdir()?;
@@ -108,7 +113,9 @@ async fn what_is_missing_is_named_kind_by_kind_until_it_is_there() -> Result<()>
             objects: Objects::Kubeconfig(cluster.kubeconfig(&token)?),
             state: state.clone(),
             scratch: scratch.path().to_owned(),
-            arguments: vec!["--root-namespace".to_owned(), namespace.clone()],
+            arguments: ["--root-namespace", &namespace, "--namespace", &namespace]
+                .map(str::to_owned)
+                .to_vec(),
             environment: Vec::new(),
         });
         let granting = async {

@@ -145,7 +145,7 @@ fn edit(objects: &mut Objects, edits: &[Edit], gateways: &BTreeMap<ObjectRef, Va
             }
             Change::Remove(reference) => drop(objects.remove(reference)),
             // Fetched by Portolan itself or not at all; here it has no network, and no cluster to deploy to.
-            Change::Keys(..) | Change::Hindered(..) | Change::Seen(_) => {}
+            Change::Keys(..) | Change::Hindered(..) | Change::Missing(..) | Change::Seen(_) => {}
         }
     }
 }

@@ -8,6 +8,7 @@ mod installed;
 mod mesh_state;
 mod oracle;
 mod precedence;
+mod referred;
 mod render;
 
 use std::path::Path;

@@ -12,6 +12,7 @@ pub(crate) struct State {
     pub(crate) resources: BTreeMap<ResourceKey, (Version, Vec<u8>)>,
     pub(crate) statuses: BTreeMap<ObjectRef, Status>,
     pub(crate) waypoints: BTreeMap<Audience, WaypointPlan>,
+    pub(crate) config_maps: BTreeSet<ObjectRef>,
 }
 
 impl State {
@@ -47,6 +48,13 @@ impl State {
                 Some(plan) => drop(self.waypoints.insert(gateway.clone(), plan.clone())),
                 None => drop(self.waypoints.remove(gateway)),
             }
+        }
+        for (object, wanted) in &commit.config_maps {
+            let moved = match wanted {
+                true => self.config_maps.insert(object.clone()),
+                false => self.config_maps.remove(object),
+            };
+            assert!(moved, "{object}: it was so before and was reported");
         }
         for (object, said) in &commit.statuses {
             let old = match said {

@@ -12,7 +12,7 @@ use std::{
 use proto::{Object, ObjectRef, TypeUrl, Version, envoy, render_any};
 use tests::case;
 use translate::{
-    Audience, Change, Fetched, Hindrances, KeySource, Mesh, Proxies, Seen, Taken,
+    Audience, Change, Fetched, Hindrances, KeySource, Mesh, Missing, Proxies, Seen, Taken,
     status::{Status, Truth},
 };
 
@@ -39,6 +39,7 @@ struct World {
     objects: BTreeMap<ObjectRef, Object>,
     keys: BTreeMap<KeySource, Fetched>,
     hindrances: BTreeMap<Audience, Hindrances>,
+    missing: BTreeMap<ObjectRef, Missing>,
     proxies: BTreeMap<Audience, Proxies>,
     taken: BTreeMap<ResourceKey, Taken>,
 }
@@ -59,6 +60,8 @@ impl World {
             Change::Keys(source, Some(fetched)) => drop(self.keys.insert(source, fetched)),
             Change::Keys(source, None) => drop(self.keys.remove(&source)),
             Change::Hindered(gateway, hindrances) => drop(self.hindrances.insert(gateway, hindrances)),
+            Change::Missing(object, Some(missing)) => drop(self.missing.insert(object, missing)),
+            Change::Missing(object, None) => drop(self.missing.remove(&object)),
             Change::Seen(Seen::Proxies(waypoint, Some(proxies))) => {
                 self.proxies.insert(waypoint, proxies);
             }
@@ -79,13 +82,23 @@ impl World {
         let keys = self.keys.iter().map(|(source, keys)| Change::Keys(source.clone(), Some(keys.clone())));
         let hindered =
             self.hindrances.iter().map(|(gateway, why)| Change::Hindered(gateway.clone(), why.clone()));
+        let missing =
+            self.missing.iter().map(|(object, why)| Change::Missing(object.clone(), Some(why.clone())));
         let proxies = self.proxies.iter();
         let proxies = proxies.map(|(waypoint, proxies)| Seen::Proxies(waypoint.clone(), Some(*proxies)));
         let taken = self.taken.iter().map(|((waypoint, type_url, name), taken)| {
             Seen::Taken(waypoint.clone(), *type_url, name.clone(), Some(taken.clone()))
         });
         let seen = proxies.chain(taken).map(Change::Seen);
-        self.objects.values().cloned().map(Change::Set).chain(keys).chain(hindered).chain(seen).collect()
+        self.objects
+            .values()
+            .cloned()
+            .map(Change::Set)
+            .chain(keys)
+            .chain(hindered)
+            .chain(missing)
+            .chain(seen)
+            .collect()
     }
 }
 
@@ -161,6 +174,7 @@ fn walked(corpus: &[Change], seed: u64) -> Walked {
         assert_eq!(state.versions(), fresh.versions(), "seed {seed}, step {step}");
         assert_eq!(state.statuses, fresh.statuses, "seed {seed}, step {step}");
         assert_eq!(state.waypoints, fresh.waypoints, "seed {seed}, step {step}");
+        assert_eq!(state.config_maps, fresh.config_maps, "seed {seed}, step {step}");
         consistent(&state);
 
         // What proxies do comes when nothing else does, as it mostly will.
@@ -222,6 +236,7 @@ fn change(walk: &mut Walk, corpus: &[Change], only_set: bool) -> Change {
         Change::Keys(source, _) => Change::Keys(source, None),
         other @ (Change::Remove(_) | Change::Seen(_)) => other,
         Change::Hindered(gateway, _) => Change::Hindered(gateway, Hindrances::default()),
+        Change::Missing(object, _) => Change::Missing(object, None),
     }
 }
 

@@ -9,6 +9,7 @@ use crate::{
         policies_of::{self, PoliciesOf},
         resolved_route::{self, ResolvedRoute},
         routes_of::{self, RoutesOf},
+        wanted_config_maps::{self, WantedConfigMap},
         wanted_keys::{self, Wanted},
         waypoint_of::{self, WaypointOf},
     },
@@ -30,6 +31,7 @@ pub(crate) struct Bindings {
     pub(crate) policies_of: Derived<PoliciesOf>,
     pub(crate) wanted_keys: Derived<Wanted>,
     pub(crate) installation_of: Derived<InstallationOf>,
+    pub(crate) wanted_config_maps: Derived<WantedConfigMap>,
 }
 
 impl Bindings {
@@ -44,6 +46,7 @@ impl Bindings {
             policies_of,
             wanted_keys,
             installation_of,
+            wanted_config_maps,
         } = self;
 
         waypoint_of.update(
@@ -115,6 +118,7 @@ impl Bindings {
         );
         wanted_keys::update(wanted_keys, touched, inputs);
         installation_of::update(installation_of, touched, inputs, settings);
+        wanted_config_maps::update(wanted_config_maps, touched, installation_of);
     }
 
     /// Everything that can be dialled.

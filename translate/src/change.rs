@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 use proto::{Delta, Name, Object, ObjectRef};
 
 use crate::{
-    installation::{Hindrances, Installing},
+    installation::{Hindrances, Installing, Missing},
     mesh::ca_certificates::Anchors,
     policy::authentication::{Fetched, KeySource},
     seen::Seen,
@@ -23,6 +23,8 @@ pub enum Change {
     Keys(KeySource, Option<Fetched>),
     /// What keeps the objects that run a waypoint from being what they should; nothing at all when they are.
     Hindered(Audience, Hindrances),
+    /// Why an object of [`Commit::config_maps`] cannot be told of; `None` where nobody looks for it any more.
+    Missing(ObjectRef, Option<Missing>),
     /// Something became known of the proxies of a waypoint.
     Seen(Seen),
 }
@@ -74,4 +76,7 @@ pub struct Commit {
     /// Keys that some policy needs fetched, and how long one attempt may take; `None` where none does
     /// any more. They come back as [`Change::Keys`].
     pub keys: BTreeMap<KeySource, Option<Duration>>,
+    /// ConfigMaps that some Gateway refers to, where that changed, and whether one still does. They come as
+    /// [`Change::Set`], or [`Change::Missing`] says why they do not.
+    pub config_maps: BTreeMap<ObjectRef, bool>,
 }

@@ -7,7 +7,7 @@ use proto::{Kind, Name, Object, ObjectRef};
 use crate::{
     change::{Audience, Change},
     derive::{Reads, Table, Touched},
-    installation::{self, Hindrances, Parameters},
+    installation::{self, Hindrances, Missing, Parameters},
     mesh::{
         ca_certificates::Anchors,
         class::{self, Class, Classes},
@@ -58,6 +58,8 @@ pub(crate) struct Inputs {
     pub(crate) keys: Table<Fetched>,
     /// What users want changed of the objects that run waypoints.
     pub(crate) parameters: Table<Parameters>,
+    /// Why some of it cannot be told. Never found out here, always told.
+    pub(crate) missing: Table<Missing>,
     /// What keeps those objects from being what they should. Never found out here, always told.
     pub(crate) hindrances: Table<Hindrances>,
     /// The proxies of each waypoint, where somebody has looked. For statuses only, as what follows is.
@@ -90,6 +92,7 @@ impl Inputs {
             authentications: Table::default(),
             keys: Table::default(),
             parameters: Table::default(),
+            missing: Table::default(),
             hindrances: Table::default(),
             proxies: Table::default(),
             taken: Table::default(),
@@ -154,6 +157,10 @@ impl Inputs {
                     self.hindrances.set(touched, key, row);
                     continue;
                 }
+                Change::Missing(object, missing) => {
+                    self.missing.set(touched, Key::of(object), missing.clone());
+                    continue;
+                }
                 Change::Seen(seen) => {
                     self.see(seen.clone(), touched);
                     continue;
@@ -163,7 +170,7 @@ impl Inputs {
             match change {
                 Change::Set(object) => self.set(&object, settings, touched),
                 Change::Remove(reference) => self.remove(&reference, settings, touched),
-                Change::Keys(..) | Change::Hindered(..) | Change::Seen(_) => {}
+                Change::Keys(..) | Change::Hindered(..) | Change::Missing(..) | Change::Seen(_) => {}
             }
             contested.extend(self.hosts(&reference, settings));
         }
@@ -264,6 +271,7 @@ impl Inputs {
             authentications,
             keys,
             parameters,
+            missing,
             hindrances,
             proxies,
             taken,
@@ -289,6 +297,7 @@ impl Inputs {
         authentications.begin();
         keys.begin();
         parameters.begin();
+        missing.begin();
         hindrances.begin();
         proxies.begin();
         taken.begin();

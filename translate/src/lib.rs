@@ -34,14 +34,16 @@ pub mod why;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use proto::{Kind, ObjectRef};
+
 pub use change::{Audience, Change, Commit, Revision, WaypointPlan};
-pub use installation::{Hindrances, Installation, Installing, Item, Part, Patch};
+pub use installation::{Hindrances, Installation, Installing, Item, Missing, Part, Patch};
 pub use mesh::ca_certificates::Anchors;
 pub use mesh::class::{CONTROLLER, Classes};
 pub use policy::authentication::{Fetched, KeySet, KeySource, Origin};
 pub use problem::{FieldPath, Lowered, Problem, Reason};
 pub use seen::{Proxies, Seen, Taken};
-pub use settings::{Bind, Pinned, Settings};
+pub use settings::{Bind, Pinned, References, Settings};
 
 use crate::{
     bindings::Bindings,
@@ -96,6 +98,7 @@ impl Mesh {
             statuses: statuses.moved(),
             waypoints: moved_waypoints(inputs, bindings),
             keys: moved_keys(bindings),
+            config_maps: moved_config_maps(bindings),
         }
     }
 
@@ -110,6 +113,13 @@ fn moved_keys(bindings: &Bindings) -> BTreeMap<KeySource, Option<Duration>> {
     let wanted = &bindings.wanted_keys;
     let timeout = |source| wanted.untracked().get(source).map(|wanted| wanted.0);
     wanted.changed().iter().map(|source| (source.clone(), timeout(source))).collect()
+}
+
+/// Which ConfigMaps are to be followed, where that changed.
+fn moved_config_maps(bindings: &Bindings) -> BTreeMap<ObjectRef, bool> {
+    let wanted = &bindings.wanted_config_maps;
+    let is_wanted = |key| wanted.untracked().contains_key(key);
+    wanted.changed().iter().map(|key| (key.reference(Kind::ConfigMap), is_wanted(key))).collect()
 }
 
 fn moved_waypoints(inputs: &Inputs, bindings: &Bindings) -> BTreeMap<Audience, Option<WaypointPlan>> {

@@ -4,7 +4,10 @@
 
 use proto::{Kind, Name, Object, ObjectRef};
 
-use crate::mesh::{class::Classes, mesh_config};
+use crate::{
+    installation::DEFAULTS_LABELS,
+    mesh::{class::Classes, mesh_config},
+};
 
 /// Where the proxies of a waypoint listen for tunnels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,6 +17,17 @@ pub enum Bind {
     /// On the address that the Gateway asks for in `spec.addresses`, everywhere if it asks for none:
     /// the proxies share one machine.
     GatewayAddress,
+}
+
+/// Who tells of objects that others refer to by name, and that are not read otherwise.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum References {
+    /// Whoever tells of all others, and before anything is committed: what was not told of is not there.
+    #[default]
+    Told,
+    /// Whoever follows them one by one, from when [`Commit::config_maps`](crate::Commit::config_maps) asks for
+    /// them: what was not told of may be there.
+    Followed,
 }
 
 /// Which settings somebody gave: those hold whatever the mesh configuration says.
@@ -43,6 +57,8 @@ pub struct Settings {
     pub classes: Classes,
     /// Where proxies listen.
     pub bind: Bind,
+    /// Who tells of what is referred to by name.
+    pub references: References,
 }
 
 impl Default for Settings {
@@ -55,12 +71,13 @@ impl Default for Settings {
             pinned: Pinned::default(),
             classes: Classes::default(),
             bind: Bind::Everywhere,
+            references: References::default(),
         }
     }
 }
 
 impl Settings {
-    /// The object that holds the mesh configuration; no other ConfigMap is read.
+    /// The object that holds the mesh configuration.
     pub fn mesh_config(&self) -> ObjectRef {
         ObjectRef {
             kind: Kind::ConfigMap,
@@ -70,6 +87,11 @@ impl Settings {
                 .as_ref()
                 .map_or_else(|| "istio".into(), |name| format!("istio-{name}").into()),
         }
+    }
+
+    /// The ConfigMaps that hold the defaults of classes: in that namespace, those with any of these labels.
+    pub fn class_defaults(&self) -> (&Name, [&'static str; 2]) {
+        (&self.root_namespace, DEFAULTS_LABELS)
     }
 
     /// Takes from the mesh configuration among `objects` what holds for the life of a process: the

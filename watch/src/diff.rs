@@ -95,6 +95,7 @@ mod tests {
             Change::Remove(reference) => format!("remove {reference}"),
             Change::Keys(source, _) => format!("keys of {source}"),
             Change::Hindered(gateway, _) => format!("hindrances of {gateway}"),
+            Change::Missing(object, _) => format!("why {object} is missing"),
             Change::Seen(seen) => format!("{seen:?}"),
         };
         changes.iter().map(tell).collect()

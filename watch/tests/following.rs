@@ -87,6 +87,7 @@ impl Following {
             }
             Change::Keys(source, _) => panic!("a directory has no keys of {source}"),
             Change::Hindered(gateway, _) => panic!("a directory hinders nothing of {gateway}"),
+            Change::Missing(object, _) => panic!("a directory tells of all: {object}"),
             Change::Seen(seen) => panic!("a directory has no proxies: {seen:?}"),
         }
     }

@@ -149,7 +149,7 @@ async fn follow(
                             there.insert(object.reference(), name);
                         }
                         Change::Remove(object) => drop(there.remove(&object)),
-                        Change::Keys(..) | Change::Hindered(..) | Change::Seen(_) => {}
+                        Change::Keys(..) | Change::Hindered(..) | Change::Missing(..) | Change::Seen(_) => {}
                     }
                 }
             }

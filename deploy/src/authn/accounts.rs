@@ -68,6 +68,7 @@ impl Accounts {
                 | Change::Remove(_)
                 | Change::Keys(..)
                 | Change::Hindered(..)
+                | Change::Missing(..)
                 | Change::Seen(_) => {}
             }
         }

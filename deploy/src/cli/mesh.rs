@@ -94,6 +94,7 @@ impl MeshArguments {
                 Some(BindArgument::Everywhere) => Bind::Everywhere,
                 None => otherwise,
             },
+            references: default.references,
         }
     }
 }

@@ -15,7 +15,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 use tracing::info;
-use translate::Bind;
+use translate::{Bind, References};
 
 use super::{
     Ending, cluster::ObjectsArguments, keys::KeyArguments, lifetime, mesh::MeshArguments, own::OwnArguments,
@@ -84,7 +84,11 @@ impl Serve {
             (everywhere, PORT.get()).into()
         });
         let runtime = runtime::Builder::new_multi_thread().enable_all().build()?;
-        let (place, settings) = (self.own.place(), self.mesh.settings(bind));
+        let place = self.own.place();
+        let mut settings = self.mesh.settings(bind);
+        if !self.objects.is_directory() {
+            settings.references = References::Followed;
+        }
         let options = Options {
             objects: runtime.block_on(self.objects.open())?,
             writing: Writing {

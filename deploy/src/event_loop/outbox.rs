@@ -18,6 +18,8 @@ pub struct Outbox {
     pub statuses: Option<UnboundedSender<(ObjectRef, Option<Status>)>>,
     /// Where the door looks up which waypoints an account runs.
     pub accounts: Option<Accounts>,
+    /// To the source: which ConfigMaps are to be followed, and which are not any more.
+    pub wanted: Option<UnboundedSender<BTreeMap<ObjectRef, bool>>>,
 }
 
 /// The way to the deployer.
@@ -61,7 +63,11 @@ impl Outbox {
         &self,
         waypoints: &BTreeMap<Audience, Option<WaypointPlan>>,
         statuses: BTreeMap<ObjectRef, Option<Status>>,
+        config_maps: BTreeMap<ObjectRef, bool>,
     ) {
+        if let Some(to) = self.wanted.as_ref().filter(|_| !config_maps.is_empty()) {
+            to.send(config_maps).ok();
+        }
         if let Some(Orders { template, to, .. }) = &self.orders {
             for (gateway, plan) in waypoints {
                 to.send(Order::of(gateway, plan.as_ref(), template)).ok();

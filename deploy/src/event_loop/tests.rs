@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use proto::{Kind, Object, ObjectRef, TypeUrl, Version};
 use serde_json::json;
 use tempfile::TempDir;
-use translate::{Hindrances, KeySet, KeySource, Origin, Settings, status::Status};
+use translate::{Hindrances, KeySet, KeySource, Origin, References, Settings, status::Status};
 use xds::{Snapshot, StreamId};
 
 use super::*;
@@ -27,6 +27,7 @@ struct Rig {
     wished: mpsc::UnboundedReceiver<watch::Wish>,
     ordered: mpsc::UnboundedReceiver<Order>,
     statuses: mpsc::UnboundedReceiver<(ObjectRef, Option<Status>)>,
+    wanted: mpsc::UnboundedReceiver<BTreeMap<ObjectRef, bool>>,
 }
 
 impl Rig {
@@ -36,7 +37,7 @@ impl Rig {
 
     fn on(state: TempDir) -> Self {
         let start = Moment { time: SystemTime::now(), instant: Instant::now() };
-        let settings = Settings::default();
+        let settings = Settings { references: References::Followed, ..Settings::default() };
         let authority = Authority::open(state.path(), &settings.trust_domain, start.time).unwrap();
         let server =
             ServerCertificates::issue(&authority, ServerNames::default(), LIFETIME, start.time).unwrap();
@@ -52,12 +53,17 @@ impl Rig {
         };
         let (to, ordered) = mpsc::unbounded_channel();
         let (status, statuses) = mpsc::unbounded_channel();
-        let outbox =
-            Outbox { orders: Some(Orders::new(template, to)), statuses: Some(status), accounts: None };
+        let (want, wanted) = mpsc::unbounded_channel();
+        let outbox = Outbox {
+            orders: Some(Orders::new(template, to)),
+            statuses: Some(status),
+            wanted: Some(want),
+            accounts: None,
+        };
         let mesh = Mesh::new(settings);
         let metrics = Metrics::new(None);
         let event_loop = EventLoop::new(mesh, Arc::clone(&cache), certificates, keys, outbox, metrics, told);
-        Self { event_loop, cache, ready, start, state, wished, ordered, statuses }
+        Self { event_loop, cache, ready, start, state, wished, ordered, statuses, wanted }
     }
 
     /// One whose source has said all of `changes`.
@@ -121,12 +127,17 @@ impl Rig {
 }
 
 fn waypoint(name: &str) -> Change {
+    waypoint_with(name, &json!({}))
+}
+
+fn waypoint_with(name: &str, infrastructure: &serde_json::Value) -> Change {
     let gateway = json!({
         "apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway",
         "metadata": {"name": name, "namespace": "default", "labels": {"istio.io/waypoint-for": "service"}},
         "spec": {
             "gatewayClassName": "istio-waypoint",
             "listeners": [{"name": "mesh", "port": 15008, "protocol": "HBONE"}],
+            "infrastructure": infrastructure,
         },
     });
     Change::Set(Object::decode(gateway).unwrap().object)
@@ -369,4 +380,23 @@ fn another_authority_is_trusted_by_proxies_before_it_signs_for_any_of_them() {
     assert!(signed[0] != leaf, "the next one signs");
     rig.due_after(LIFETIME / 3);
     assert_eq!(secrets(&rig), signed, "the old one is still trusted");
+}
+
+#[test]
+fn a_config_map_that_is_referred_to_is_asked_for_and_nothing_is_made_before_it_is_known() {
+    let infrastructure = json!({"parametersRef": {"group": "", "kind": "ConfigMap", "name": "own"}});
+    let mut rig = Rig::started(vec![waypoint_with("one", &infrastructure)]);
+    let map = ObjectRef { kind: Kind::ConfigMap, ..reference("own") };
+    let of = |word: &'static str| vec![(word, "default/one".to_owned())];
+    assert_eq!(rig.wanted.try_recv().unwrap(), BTreeMap::from([(map.clone(), true)]));
+    assert_eq!(rig.ordered(), of("leave"));
+    let patches = json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "own", "namespace": "default"},
+        "data": {"deployment": "spec: {replicas: 4}"},
+    });
+    rig.source(Update::Changes(vec![Change::Set(Object::decode(patches).unwrap().object)]));
+    assert_eq!(rig.ordered(), of("run"));
+    rig.source(Update::Changes(vec![waypoint("one")]));
+    assert_eq!(rig.wanted.try_recv().unwrap(), BTreeMap::from([(map, false)]));
+    rig.wanted.try_recv().unwrap_err();
 }

@@ -84,7 +84,7 @@ impl Mesh {
                     state.objects.entry(object.kind).or_default().remove(object);
                     object.kind
                 }
-                Change::Keys(..) | Change::Hindered(..) | Change::Seen(_) => continue,
+                Change::Keys(..) | Change::Hindered(..) | Change::Missing(..) | Change::Seen(_) => continue,
             };
             let count = state.objects.get(&kind).map_or(0, BTreeSet::len);
             self.objects.get_or_create(&label(kind)).set(i64::try_from(count).unwrap_or(i64::MAX));

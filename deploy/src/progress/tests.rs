@@ -87,7 +87,11 @@ impl Rig {
         let told = self.progress.take(self.now).into_iter();
         told.map(|change| match change {
             Change::Seen(seen) => seen,
-            Change::Set(_) | Change::Remove(_) | Change::Keys(..) | Change::Hindered(..) => {
+            Change::Set(_)
+            | Change::Remove(_)
+            | Change::Keys(..)
+            | Change::Hindered(..)
+            | Change::Missing(..) => {
                 panic!("not of proxies: {change:?}")
             }
         })

@@ -1,15 +1,17 @@
 //! What the objects that run a Gateway must be like: what it asks for itself, the defaults of its class,
 //! and the ConfigMap that it refers to.
 
-use proto::Name;
+use proto::{Kind, Name};
 
 use crate::{
     derive::{Derived, Reads, Touched},
     inputs::Inputs,
-    installation::{Asks, Bucket, DEFAULTS_LABELS, Installation, InstallationOf, Installing, Parameters},
+    installation::{
+        Asks, Bucket, DEFAULTS_LABELS, Installation, InstallationOf, Installing, Missing, Parameters,
+    },
     mesh::name::Key,
     problem::{FieldPath, Problem, Reason},
-    settings::Settings,
+    settings::{References, Settings},
 };
 
 /// Computes anew what the commit may have changed of them.
@@ -45,7 +47,12 @@ fn bind(reads: &Reads, inputs: &Inputs, settings: &Settings, key: &Key) -> Optio
     } = &waypoint.asks;
     let own: Name = settings.revision.clone().unwrap_or_else(|| "default".into());
     if *has_addresses || revision.as_ref().is_some_and(|revision| *revision != own) {
-        return Some(InstallationOf { installing: Installing::Others, problems: Vec::new() });
+        return Some(InstallationOf {
+            installing: Installing::Others,
+            problems: Vec::new(),
+            refers: None,
+            awaits: false,
+        });
     }
     let mut problems = problems.clone();
     let mut patches = Vec::new();
@@ -64,19 +71,18 @@ fn bind(reads: &Reads, inputs: &Inputs, settings: &Settings, key: &Key) -> Optio
             take(row, from, FieldPath::new("spec").field("gatewayClassName"));
         }
     }
-    if let Some(name) = parameters {
-        let at = FieldPath::new("spec").field("infrastructure").field("parametersRef");
-        let from = Key { namespace: key.namespace.clone(), name: name.clone() };
-        match inputs.parameters.get(reads, &from) {
-            Some(row) => take(row, &from, at),
-            None => problems.push(Problem {
-                at,
-                reason: Reason::InvalidParameters,
-                message: format!("there is no ConfigMap {}/{name} with patches", key.namespace),
-            }),
+    let refers = parameters.as_ref().map(|name| Key { namespace: key.namespace.clone(), name: name.clone() });
+    let mut awaits = false;
+    if let Some(from) = &refers {
+        match referred(reads, inputs, settings, from) {
+            Referred::There(row) => take(row, from, parameters_at()),
+            Referred::Awaited => awaits = true,
+            Referred::Missing(message) => {
+                problems.push(Problem { at: parameters_at(), reason: Reason::InvalidParameters, message });
+            }
         }
     }
-    let installing = if problems.is_empty() {
+    let installing = if problems.is_empty() && !awaits {
         Installing::Ours(Box::new(Installation {
             uid: uid.clone(),
             name: name.clone(),
@@ -92,5 +98,35 @@ fn bind(reads: &Reads, inputs: &Inputs, settings: &Settings, key: &Key) -> Optio
     } else {
         Installing::Held
     };
-    Some(InstallationOf { installing, problems })
+    // The mesh configuration is followed in any case.
+    let refers = refers.filter(|from| from.reference(Kind::ConfigMap) != settings.mesh_config());
+    Some(InstallationOf { installing, problems, refers, awaits })
+}
+
+fn parameters_at() -> FieldPath {
+    FieldPath::new("spec").field("infrastructure").field("parametersRef")
+}
+
+/// What is known of a ConfigMap that a Gateway refers to.
+enum Referred<'i> {
+    There(&'i Parameters),
+    Awaited,
+    Missing(String),
+}
+
+fn referred<'i>(reads: &Reads, inputs: &'i Inputs, settings: &Settings, from: &Key) -> Referred<'i> {
+    if let Some(row) = inputs.parameters.get(reads, from) {
+        return Referred::There(row);
+    }
+    let Key { namespace, name } = from;
+    let is_ours = from.reference(Kind::ConfigMap) == settings.mesh_config();
+    match inputs.missing.get(reads, from).map(|missing| &**missing) {
+        Some(Missing::Unreadable(why)) => {
+            Referred::Missing(format!("ConfigMap {namespace}/{name} cannot be read: {why}"))
+        }
+        None if settings.references == References::Followed && !is_ours => Referred::Awaited,
+        None | Some(Missing::Absent) => {
+            Referred::Missing(format!("there is no ConfigMap {namespace}/{name} with patches"))
+        }
+    }
 }

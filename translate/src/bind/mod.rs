@@ -12,5 +12,6 @@ pub(crate) mod resolved_parent;
 pub(crate) mod resolved_route;
 pub(crate) mod routes_of;
 pub(crate) mod upstream_of;
+pub(crate) mod wanted_config_maps;
 pub(crate) mod wanted_keys;
 pub(crate) mod waypoint_of;

@@ -114,10 +114,37 @@ pub(crate) struct InstallationOf {
     pub(crate) installing: Installing,
     /// Why it is held.
     pub(crate) problems: Vec<Problem>,
+    /// The ConfigMap that it refers to.
+    pub(crate) refers: Option<Key>,
+    /// Whether nobody has told yet what is in that.
+    pub(crate) awaits: bool,
 }
+
+/// Who refers to a ConfigMap.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct RefersTo(pub(crate) Key);
 
 impl Row for InstallationOf {
     const TABLE: &'static str = "installation of";
+    type Key = Key;
+    type Bucket = RefersTo;
+
+    fn buckets(_key: &Key, row: &Self) -> Vec<RefersTo> {
+        row.refers.iter().cloned().map(RefersTo).collect()
+    }
+}
+
+/// Why nothing can be told of an object that is wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Missing {
+    /// It is not there.
+    Absent,
+    /// It may be there, and cannot be read: why, and what to do.
+    Unreadable(String),
+}
+
+impl Row for Missing {
+    const TABLE: &'static str = "missing";
     type Key = Key;
     type Bucket = ();
 

@@ -40,7 +40,7 @@ pub(super) fn of(
     };
     let programmed = programmed(reads, known, proxies, key);
     let attached = applied.count(reads, &Bucket::Waypoint(key.clone()));
-    let installation = installations.get(reads, key).map(|row| row.problems.as_slice()).unwrap_or_default();
+    let installation = installations.get(reads, key).map(|row| &**row);
     let hindered = known.inputs.hindrances.get(reads, key).map(|row| hindered(row));
     // Whatever proxies there are, they do not run as this generation asks.
     let of_gateway = hindered.unwrap_or_else(|| of_gateway(waypoint, programmed.clone(), &addresses));
@@ -72,14 +72,25 @@ fn addresses(
     [name].into_iter().chain(row.vips.iter().map(of_ip)).collect()
 }
 
-/// `installation` is what is wrong with what was asked of the objects that run it.
-fn accepted(waypoint: &Waypoint, installation: &[Problem]) -> Condition {
-    if !installation.is_empty() {
+/// `installation` tells what is wrong with what was asked of the objects that run it.
+fn accepted(waypoint: &Waypoint, installation: Option<&InstallationOf>) -> Condition {
+    let wrong = installation.map(|row| row.problems.as_slice()).unwrap_or_default();
+    if !wrong.is_empty() {
         return Condition {
             kind: "Accepted",
             truth: Truth::False,
             reason: "InvalidParameters",
-            message: format!("what runs is left as it is: {}", super::list(installation)),
+            message: format!("what runs is left as it is: {}", super::list(wrong)),
+        };
+    }
+    if let Some(Key { namespace, name }) =
+        installation.filter(|row| row.awaits).and_then(|row| row.refers.as_ref())
+    {
+        return Condition {
+            kind: "Accepted",
+            truth: Truth::Unknown,
+            reason: "Pending",
+            message: format!("what runs is left as it is until the ConfigMap {namespace}/{name} is read"),
         };
     }
     let listeners = waypoint.listeners.iter().filter_map(|listener| listener.problem.as_ref());

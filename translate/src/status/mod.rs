@@ -228,6 +228,7 @@ fn derive(
         policies_of,
         wanted_keys: _,
         installation_of,
+        wanted_config_maps: _,
     } = bindings;
     let key = Key::of(object);
     match object.kind {

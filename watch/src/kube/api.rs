@@ -98,7 +98,8 @@ impl Api {
         next: Option<String>,
     ) -> Result<ObjectList<Value>, Trouble> {
         let parameters = ListParams {
-            field_selector: part.selector(),
+            field_selector: part.field_selector(),
+            label_selector: part.label_selector(),
             limit: Some(PAGE),
             continue_token: next,
             ..ListParams::default()
@@ -110,7 +111,8 @@ impl Api {
     /// A watch of the part. When this returns, the server has taken it.
     pub(super) async fn watch(&self, part: &Part, version: &str, from: From) -> Result<Events, Trouble> {
         let parameters = WatchParams {
-            field_selector: part.selector(),
+            field_selector: part.field_selector(),
+            label_selector: part.label_selector(),
             send_initial_events: matches!(from, From::Everything),
             ..WatchParams::default()
         };

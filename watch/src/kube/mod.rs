@@ -20,14 +20,20 @@ mod permissions;
 mod shelf;
 mod trouble;
 
-use std::{convert::Infallible, fmt, sync::Arc};
+use std::{collections::BTreeMap, convert::Infallible, fmt, sync::Arc};
 
+use proto::ObjectRef;
 use tokio::{
-    sync::mpsc::{self, Sender},
-    task::{JoinError, JoinSet},
+    sync::mpsc::{self, Sender, UnboundedReceiver},
+    task::{AbortHandle, JoinError, JoinSet},
 };
 
-use self::{api::Api, board::Board, follow::Follower, part::Part};
+use self::{
+    api::Api,
+    board::Board,
+    follow::{Follower, NobodyListens},
+    part::Part,
+};
 use crate::{Complaint, Source, Update, Wanted};
 
 pub use once::{Unread, read_cluster, read_referenced};
@@ -45,10 +51,10 @@ type Missing = Arc<dyn Fn(Vec<String>) + Send + Sync>;
 ///
 /// Whatever cannot be read stays as it was, and is complained of: an object, a kind, or all of it while the
 /// server is away. A kind that the server does not have is empty until it has it.
-#[derive(Clone)]
 pub struct ClusterSource {
     client: kube::Client,
     wanted: Wanted,
+    asked: Option<UnboundedReceiver<BTreeMap<ObjectRef, bool>>>,
     observer: Observer,
     missing: Missing,
 }
@@ -67,13 +73,27 @@ pub enum ClusterError {
 impl ClusterSource {
     /// A source of what `client` may read.
     pub fn new(client: kube::Client) -> Self {
-        Self { client, wanted: Wanted::default(), observer: Arc::new(|_| {}), missing: Arc::new(|_| {}) }
+        Self {
+            client,
+            wanted: Wanted::default(),
+            asked: None,
+            observer: Arc::new(|_| {}),
+            missing: Arc::new(|_| {}),
+        }
     }
 
     /// Reads these too of the kinds that are read by reference only.
     #[must_use]
     pub fn wanting(mut self, wanted: Wanted) -> Self {
         self.wanted = wanted;
+        self
+    }
+
+    /// Follows objects by their names as `asked` says whether they are wanted. They are told of like all
+    /// others, or it is told why they are not ([`translate::Change::Missing`]), and nothing waits for them.
+    #[must_use]
+    pub fn following(mut self, asked: UnboundedReceiver<BTreeMap<ObjectRef, bool>>) -> Self {
+        self.asked = Some(asked);
         self
     }
 
@@ -104,7 +124,7 @@ impl Source for ClusterSource {
     type Error = ClusterError;
 
     async fn run(self, updates: Sender<Update>) -> Result<Infallible, ClusterError> {
-        let Self { client, wanted, observer, missing } = self;
+        let Self { client, wanted, mut asked, observer, missing } = self;
         let api = Arc::new(Api::new(client));
         let parts = Part::all(&wanted);
         let mut board = Board::new(&parts);
@@ -114,20 +134,35 @@ impl Source for ClusterSource {
         for (index, part) in parts.into_iter().enumerate() {
             followers.spawn(Follower::new(Arc::clone(&api), part, index, tell.clone()).run());
         }
+        let mut named = BTreeMap::<ObjectRef, (usize, AbortHandle)>::new();
         let (mut complaints, mut ready) = (Vec::new(), false);
         let mut lacks = board.missing();
         missing(lacks.clone());
         let mut news = Vec::new();
         loop {
+            let mut changes = Vec::new();
             tokio::select! {
                 _ = heard.recv_many(&mut news, NEWS) => {}
-                Some(ended) = followers.join_next() => {
-                    ended?;
-                }
+                moved = next(&mut asked) => for (object, wanted) in moved {
+                    if let Some((index, follower)) = named.remove(&object) {
+                        follower.abort();
+                        changes.extend(board.forget(index));
+                    }
+                    if wanted {
+                        let index = board.ask(object.clone());
+                        let part = Part::named(object.clone());
+                        let follower = Follower::new(Arc::clone(&api), part, index, tell.clone());
+                        named.insert(object, (index, followers.spawn(follower.run())));
+                    }
+                },
+                Some(ended) = followers.join_next() => match ended {
+                    Err(error) if !error.is_cancelled() => return Err(error.into()),
+                    Ok(NobodyListens) | Err(_) => {}
+                },
                 () = updates.closed() => return Err(ClusterError::NobodyListens),
             }
             // What came together is one step of the mesh.
-            let changes: Vec<_> = news.drain(..).flat_map(|(index, news)| board.hear(index, news)).collect();
+            changes.extend(news.drain(..).flat_map(|(index, news)| board.hear(index, news)));
             if !lacks.is_empty() {
                 let now_lacks = board.missing();
                 if now_lacks.len() != lacks.len() {
@@ -149,6 +184,17 @@ impl Source for ClusterSource {
             }
         }
     }
+}
+
+/// What is asked for next; never, where nobody asks or nobody does any more.
+async fn next(asked: &mut Option<UnboundedReceiver<BTreeMap<ObjectRef, bool>>>) -> BTreeMap<ObjectRef, bool> {
+    if let Some(receiver) = asked {
+        if let Some(moved) = receiver.recv().await {
+            return moved;
+        }
+        *asked = None;
+    }
+    std::future::pending().await
 }
 
 async fn send(updates: &Sender<Update>, update: Update) -> Result<(), ClusterError> {

@@ -6,7 +6,12 @@ use proto::{Object, ObjectRef};
 use tokio::task::JoinSet;
 use translate::Change;
 
-use super::{api::Api, part::Part, shelf::Shelf, trouble::Trouble};
+use super::{
+    api::Api,
+    part::{Part, Scope},
+    shelf::Shelf,
+    trouble::Trouble,
+};
 use crate::{Complaint, Wanted};
 
 /// How often a list that has become too old while it was read is begun again.
@@ -32,7 +37,7 @@ pub async fn read_cluster(client: kube::Client, wanted: &Wanted) -> Result<Read,
 
 /// Reads the objects that are wanted by name, and nothing else.
 pub async fn read_referenced(client: kube::Client, wanted: &Wanted) -> Result<Vec<Object>, Unread> {
-    let parts = Part::all(wanted).into_iter().filter(|part| part.only.is_some());
+    let parts = Part::all(wanted).into_iter().filter(|part| matches!(part.scope, Scope::Named(_)));
     Ok(read(client, parts.collect()).await?.0)
 }
 

@@ -1,45 +1,75 @@
-//! What one list and one watch are about: every object of a kind, or one object by its name.
+//! What one list and one watch are about: every object of a kind, those with a label, or one by its name.
 
 use std::fmt;
 
 use proto::{Kind, ObjectRef};
 
-use crate::wanted::Wanted;
+use crate::wanted::{Labelled, Wanted};
 
 /// A part of what an API server holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Part {
     pub(super) kind: Kind,
-    /// The only object that is meant, of a kind that may hold anything.
-    pub(super) only: Option<ObjectRef>,
+    pub(super) scope: Scope,
+}
+
+/// Which objects of a kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Scope {
+    /// All of them.
+    Everything,
+    /// The only one that is meant, of a kind that may hold anything.
+    Named(ObjectRef),
+    /// Those with a label, of such a kind.
+    Labelled(Labelled),
 }
 
 impl Part {
-    /// Everything that is read, in parts.
+    /// Everything that is read from the start, in parts.
     pub(super) fn all(wanted: &Wanted) -> Vec<Self> {
         let kinds = Kind::ALL.iter().copied().filter(|kind| !Wanted::is_by_reference(*kind));
-        let mut parts: Vec<_> = kinds.map(|kind| Self { kind, only: None }).collect();
+        let mut parts: Vec<_> = kinds.map(|kind| Self { kind, scope: Scope::Everything }).collect();
+        parts.extend(wanted.referenced().cloned().map(Self::named));
+        let labelled = wanted.labelled().cloned();
+        parts.extend(labelled.map(|of| Self { kind: of.kind, scope: Scope::Labelled(of) }));
         parts
-            .extend(wanted.referenced().map(|object| Self { kind: object.kind, only: Some(object.clone()) }));
-        parts
+    }
+
+    /// One object.
+    pub(super) fn named(object: ObjectRef) -> Self {
+        Self { kind: object.kind, scope: Scope::Named(object) }
     }
 
     /// Where its list is, in a version of its group.
     pub(super) fn path(&self, version: &str) -> String {
         let group = group_path(self.kind, version);
         let plural = self.kind.plural();
-        match &self.only {
-            Some(object) if self.kind.namespaced() => {
-                format!("{group}/namespaces/{}/{plural}", object.namespace)
-            }
-            Some(_) | None => format!("{group}/{plural}"),
+        let namespace = match &self.scope {
+            Scope::Named(object) if self.kind.namespaced() => Some(&object.namespace),
+            Scope::Labelled(Labelled { namespace, .. }) => Some(namespace),
+            Scope::Named(_) | Scope::Everything => None,
+        };
+        match namespace {
+            Some(namespace) => format!("{group}/namespaces/{namespace}/{plural}"),
+            None => format!("{group}/{plural}"),
         }
     }
 
-    /// Which objects of that list are meant. A role can name them: to the authorizer, a list of this
-    /// selector asks for that one object.
-    pub(super) fn selector(&self) -> Option<String> {
-        self.only.as_ref().map(|object| format!("metadata.name={}", object.name))
+    /// Which objects of that list are meant, by their fields. A role can name them: to the authorizer, a
+    /// list of this selector asks for that one object.
+    pub(super) fn field_selector(&self) -> Option<String> {
+        match &self.scope {
+            Scope::Named(object) => Some(format!("metadata.name={}", object.name)),
+            Scope::Everything | Scope::Labelled(_) => None,
+        }
+    }
+
+    /// Which objects of that list are meant, by their labels.
+    pub(super) fn label_selector(&self) -> Option<String> {
+        match &self.scope {
+            Scope::Labelled(Labelled { label, .. }) => Some(label.clone()),
+            Scope::Everything | Scope::Named(_) => None,
+        }
     }
 }
 
@@ -58,9 +88,12 @@ impl fmt::Display for Part {
         if !self.kind.group().is_empty() {
             write!(out, ".{}", self.kind.group())?;
         }
-        match &self.only {
-            Some(object) => write!(out, "/{} in the namespace {}", object.name, object.namespace),
-            None => Ok(()),
+        match &self.scope {
+            Scope::Everything => Ok(()),
+            Scope::Named(object) => write!(out, "/{} in the namespace {}", object.name, object.namespace),
+            Scope::Labelled(Labelled { namespace, label, .. }) => {
+                write!(out, " with the label {label} in the namespace {namespace}")
+            }
         }
     }
 }

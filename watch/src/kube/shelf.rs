@@ -9,18 +9,19 @@ use proto::{DecodeError, Decoded, Kind, Object, ObjectRef};
 use serde_json::Value;
 use translate::Change;
 
-use super::part::Part;
+use super::part::{Part, Scope};
 use crate::{
     complaint::{Complaint, Severity, Spot},
     diff::Marks,
     trim::{keeps_status, trim},
-    wanted::Wanted,
 };
 
 /// What is known of the objects of a part.
 #[derive(Debug)]
 pub(super) struct Shelf {
     kind: Kind,
+    /// Whether it is about one object that is named.
+    named: bool,
     marks: Marks,
     wrong: BTreeMap<ObjectRef, Vec<Complaint>>,
     /// Whom the list that is being read has named so far.
@@ -35,6 +36,7 @@ impl Shelf {
     pub(super) fn new(part: &Part) -> Self {
         Self {
             kind: part.kind,
+            named: matches!(part.scope, Scope::Named(_)),
             marks: Marks::default(),
             wrong: BTreeMap::new(),
             listed: BTreeSet::new(),
@@ -104,7 +106,7 @@ impl Shelf {
     /// stop everybody else.
     pub(super) fn is_known(&self) -> bool {
         let known = |object: &ObjectRef| self.marks.contains(object);
-        !Wanted::is_by_reference(self.kind) || self.wrong.keys().all(known)
+        !self.named || self.wrong.keys().all(known)
     }
 
     /// Fields of the Gateway API that its type does not know: the cluster has a newer one. In the cluster's
