@@ -2,7 +2,7 @@
 
 use std::{os::unix::fs::PermissionsExt, path::Path};
 
-use crate::repository::{assert_none, files, root};
+use crate::repository::{assert_none, files, root, sources, text};
 
 #[test]
 fn every_filter_and_policy_has_a_snapshot_of_its_name() {
@@ -18,6 +18,24 @@ fn every_filter_and_policy_has_a_snapshot_of_its_name() {
             if stem != "mod" && !shown {
                 wrong.push(format!("{}:1: show what it does in {wanted}.yaml", path.display()));
             }
+        }
+    }
+    assert_none(&wrong);
+}
+
+#[test]
+fn what_any_room_needs_of_a_cluster_is_gathered_for_the_chart() {
+    let gathering = Path::new("deploy/src/permissions.rs");
+    let gathered = text(gathering).unwrap_or_default();
+    let mut wrong = Vec::new();
+    for path in sources().into_iter().filter(|path| path.starts_with("deploy/src") && path != gathering) {
+        if !text(&path).is_some_and(|text| text.contains("pub fn permissions(")) {
+            continue;
+        }
+        let room =
+            path.iter().nth(2).and_then(|room| room.to_str()).unwrap_or_default().trim_end_matches(".rs");
+        if !gathered.contains(&format!("{room}::permissions(")) {
+            wrong.push(format!("{}:1: {room}::permissions is asked for by nobody", gathering.display()));
         }
     }
     assert_none(&wrong);
