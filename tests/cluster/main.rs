@@ -6,6 +6,7 @@ mod authority;
 mod chart;
 mod commands;
 mod deployed;
+mod end_to_end;
 mod equality;
 mod followed;
 mod harness;

@@ -186,7 +186,7 @@ fn a_pod_is_reached_at_ports_that_nobody_declares_and_policies_know_which_it_was
             [(8081, http.address), (8082, other.address), (9999, http.address), (7777, speaker.address)];
         let identity = lab.authority.workload("mesh", "silent")?;
         let address = lab.loopback.address(14);
-        let ztunnel = hbone::Server::start(address.into(), &identity, &lab.authority, ports.into()).await?;
+        let ztunnel = hbone::Server::start(address.into(), &identity, &lab.authority, ports.into())?;
         lab.write("silent.yaml", SILENT)?;
 
         let (curl, wget) = (lab.client("default", "curl")?, lab.client("default", "wget")?);

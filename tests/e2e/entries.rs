@@ -134,7 +134,7 @@ fn a_machine_is_an_endpoint_of_a_service_and_is_dialled_itself() -> Result<()> {
         let identity = lab.authority.workload("mesh", "vm")?;
         let ports = [(8080, machine.address)].into();
         let ztunnel =
-            hbone::Server::start(lab.loopback.address(23).into(), &identity, &lab.authority, ports).await?;
+            hbone::Server::start(lab.loopback.address(23).into(), &identity, &lab.authority, ports)?;
         let curl = lab.client("default", "curl")?;
         assert_eq!(ask(lab, &curl, (130, 80), "/service").await?, "200 vm");
         assert_eq!(ask(lab, &curl, (130, 80), "/").await?, "403");

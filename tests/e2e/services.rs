@@ -63,7 +63,7 @@ fn the_endpoints_that_an_entry_lists_are_reached_by_whom_its_policy_allows() -> 
         let identity = lab.authority.workload("mesh", "legacy")?;
         let ports = [(8080, behind.address)].into();
         let ztunnel =
-            hbone::Server::start(lab.loopback.address(23).into(), &identity, &lab.authority, ports).await?;
+            hbone::Server::start(lab.loopback.address(23).into(), &identity, &lab.authority, ports)?;
 
         let address = at(lab, 120, 80);
         let wget = lab.client("default", "wget")?;

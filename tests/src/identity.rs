@@ -46,9 +46,13 @@ impl Authority {
             let path = state.join("ca").join(name);
             fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))
         };
-        let (root, key) = (read("root.pem")?, read("root-key.pem")?);
-        let issuer = Issuer::from_ca_cert_pem(&root, KeyPair::from_pem(&key)?)?;
-        Ok(Self { root: CertificateDer::from_pem_slice(root.as_bytes())?, pem: root, issuer })
+        Self::of_pem(&read("root.pem")?, &read("root-key.pem")?)
+    }
+
+    /// The authority with that root certificate and key.
+    pub fn of_pem(root: &str, key: &str) -> Result<Self> {
+        let issuer = Issuer::from_ca_cert_pem(root, KeyPair::from_pem(key)?)?;
+        Ok(Self { root: CertificateDer::from_pem_slice(root.as_bytes())?, pem: root.to_owned(), issuer })
     }
 
     /// An authority of its own, that nobody trusts unless told to.

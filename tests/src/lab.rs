@@ -168,7 +168,7 @@ impl Lab {
                 None => self.authority.workload(&pod.namespace, &pod.account)?,
             };
             let ports = backends.iter().map(|(port, backend)| (*port, backend.address)).collect();
-            let server = hbone::Server::start(pod.address, &identity, &self.authority, ports).await?;
+            let server = hbone::Server::start(pod.address, &identity, &self.authority, ports)?;
             self.ztunnels.insert(key.to_owned(), server);
         }
         self.backends.insert(key.to_owned(), backends);

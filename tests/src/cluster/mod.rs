@@ -14,6 +14,7 @@ mod credentials;
 mod gate;
 mod kinds;
 mod node;
+mod pod;
 mod server;
 
 use std::{
@@ -40,6 +41,7 @@ pub use account::Account;
 pub use assets::find as find_assets;
 pub use gate::Gate;
 pub use node::Node;
+pub use pod::WaypointPod;
 use server::Server;
 
 /// A running API server.

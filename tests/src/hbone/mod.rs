@@ -69,7 +69,7 @@ mod tests {
         let backend = Backend::start("db", Protocol::Banner, (address, 0).into()).await.unwrap();
         let identity = authority.workload("shop", "db").unwrap();
         let ports = BTreeMap::from([(5432, backend.address)]);
-        let ztunnel = Server::start(address.into(), &identity, &authority, ports).await.unwrap();
+        let ztunnel = Server::start(address.into(), &identity, &authority, ports).unwrap();
         let waypoint = Waypoint { address: (address, PORT).into(), identity: spiffe("shop", "db") };
         Pod { block, authority, backend, ztunnel, waypoint }
     }

@@ -16,7 +16,7 @@ use http::{HeaderMap, Method, Request, Response, StatusCode};
 use parking_lot::Mutex;
 use tokio::{
     io::copy_bidirectional,
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     task::JoinSet,
 };
 use tokio_rustls::TlsAcceptor;
@@ -43,6 +43,15 @@ pub struct Server {
     _task: AbortOnDropHandle<()>,
 }
 
+/// Beside a waypoint that listens on every address of this machine, as those of a cluster do.
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    socket.set_reuseport(true)?;
+    socket.bind(address)?;
+    socket.listen(1024)
+}
+
 /// What every connection of a server needs.
 struct Pod {
     address: IpAddr,
@@ -53,14 +62,13 @@ struct Pod {
 
 impl Server {
     /// Listens on port 15008 of `address` as `identity`. A tunnel to port p of the address leads to `ports[p]`.
-    pub async fn start(
+    pub fn start(
         address: IpAddr,
         identity: &Identity,
         trust: &Authority,
         ports: BTreeMap<u16, SocketAddr>,
     ) -> Result<Self> {
-        let listener = TcpListener::bind((address, PORT))
-            .await
+        let listener = listen((address, PORT).into())
             .with_context(|| format!("listening for tunnels on {address}:{PORT}"))?;
         let acceptor = TlsAcceptor::from(Arc::new(tls::server(trust, identity)?));
         let accepted = Arc::new(Mutex::new(Vec::new()));
