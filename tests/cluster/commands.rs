@@ -246,13 +246,6 @@ async fn why_is_answered_by_the_cluster_as_it_is_and_not_without_reading_all_of_
     cluster.apply(&policy).await?;
     let told = portolan(&reader, &why).await?;
     assert!(told.code == 1 && told.out.contains("AuthorizationPolicy"), "{}{}", told.out, told.err);
-    let translate = ["translate", "--root-namespace", &ns, "-o", "json"];
-    let told = portolan(&reader, &translate).await?;
-    let report: Value = serde_json::from_str(&told.out)?;
-    let gateways: Vec<_> =
-        report["waypoints"].as_array().unwrap().iter().map(|one| one["gateway"].clone()).collect();
-    assert!(gateways.contains(&json!(format!("{ns}/waypoint"))), "{gateways:?}");
-
     // A policy that may not be read could be the one that denies.
     let blind = cluster.account(&ns, "blind").await?;
     let rules: Vec<PolicyRule> = permissions
@@ -272,5 +265,37 @@ async fn why_is_answered_by_the_cluster_as_it_is_and_not_without_reading_all_of_
     });
     let told = told.await?;
     assert!(told.code == 2 && told.out.is_empty(), "{}", told.err);
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_a_cluster_becomes_is_printed_with_the_patches_that_its_gateways_refer_to() -> Result<()> {
+    let cluster = Cluster::shared().await?;
+    let ns = cluster.namespace("printed").await?;
+    let admin = cluster.kubeconfig(cluster.admin_token())?;
+    let mut gateway = manifest(Kind::Gateway, &ns, "waypoint", "a");
+    gateway["spec"]["infrastructure"] =
+        json!({"parametersRef": {"group": "", "kind": "ConfigMap", "name": "patches"}});
+    cluster.apply(&gateway).await?;
+    let name = format!("{ns}/waypoint");
+    let more = ["--gateway", &name, "--root-namespace", &ns, "-o", "json"];
+    let objects = [&["waypoint", "objects"], &more[..]].concat();
+    let told = portolan(&admin, &objects).await?;
+    assert!(told.code == 1 && told.out.is_empty(), "{}", told.out);
+    assert!(told.err.contains(&format!("there is no ConfigMap {ns}/patches")), "{}", told.err);
+
+    let patches = json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "patches", "namespace": ns},
+        "data": {"service": "spec: {type: LoadBalancer}"},
+    });
+    cluster.apply(&patches).await?;
+    let told = portolan(&admin, &objects).await?;
+    // What others of this server have that cannot be read is told too, and is none of its business.
+    assert!(told.out.contains("\"LoadBalancer\""), "{}{}", told.out, told.err);
+
+    let told = portolan(&admin, &[&["translate"], &more[..]].concat()).await?;
+    let report: Value = serde_json::from_str(&told.out)?;
+    assert_eq!(report["waypoints"][0]["gateway"], name.as_str());
+    assert!(report["waypoints"][0]["resources"]["Listener"].is_array(), "{report}");
     Ok(())
 }

@@ -1,13 +1,15 @@
 //! The settings of a mesh on the command line.
 
 use clap::{Args, ValueEnum};
-use proto::Object;
 use tokio::runtime;
-use translate::{Bind, Classes, Pinned, Settings};
+use translate::{Bind, Change, Classes, Mesh, Pinned, References, Settings};
 use watch::{Complaint, Wanted};
 
-use super::source::{Chosen, SourceArguments};
-use crate::objects::Cluster;
+use super::{
+    cluster::ClusterArguments,
+    source::{Chosen, SourceArguments},
+};
+use crate::objects::{self, Cluster};
 
 /// What holds for the whole mesh.
 #[derive(Clone, Debug, Args)]
@@ -48,31 +50,62 @@ enum ModeArgument {
     Beside,
 }
 
+/// What of a cluster a command needs to know; of a directory everything is read in any case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Needed {
+    /// What decides about requests.
+    Requests,
+    /// And the ConfigMaps that change what runs the proxies.
+    Proxies,
+}
+
 impl MeshArguments {
     /// The mesh of a directory or, as it is now, of a cluster: its settings, its objects, and what is wrong
     /// with them.
     pub(super) fn read(
         &self,
         source: SourceArguments,
-    ) -> anyhow::Result<(Settings, Vec<Object>, Vec<Complaint>)> {
-        let wanted = |settings: &Settings| Wanted::by_reference([settings.mesh_config()]);
-        let (settings, (objects, complaints)) = match source.chosen() {
+        needed: Needed,
+    ) -> anyhow::Result<(Settings, Vec<Change>, Vec<Complaint>)> {
+        match source.chosen() {
             Chosen::Directory(directory) => {
                 let settings = self.settings(Bind::GatewayAddress);
-                let read = watch::read_directory(directory, &wanted(&settings))?;
-                (settings, read)
+                let wanted = Wanted::by_reference([settings.mesh_config()]);
+                let (objects, complaints) = watch::read_directory(directory, &wanted)?;
+                let settings = settings.adopting(&objects);
+                Ok((settings, objects.into_iter().map(Change::Set).collect(), complaints))
             }
             Chosen::Cluster(cluster) => {
-                let settings = self.settings(Bind::Everywhere);
                 let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
-                let read = runtime.block_on(async {
-                    let Cluster { client, .. } = cluster.by_kubeconfig().await?;
-                    anyhow::Ok(watch::read_cluster(client, &wanted(&settings)).await?)
-                })?;
-                (settings, read)
+                runtime.block_on(self.read_cluster(cluster, needed))
             }
+        }
+    }
+
+    async fn read_cluster(
+        &self,
+        cluster: ClusterArguments,
+        needed: Needed,
+    ) -> anyhow::Result<(Settings, Vec<Change>, Vec<Complaint>)> {
+        let Cluster { client, .. } = cluster.by_kubeconfig().await?;
+        let settings = Settings { references: References::Followed, ..self.settings(Bind::Everywhere) };
+        let wanted = match needed {
+            Needed::Requests => Wanted::by_reference([settings.mesh_config()]),
+            Needed::Proxies => objects::wanted(&settings),
         };
-        Ok((settings.adopting(&objects), objects, complaints))
+        let (objects, complaints) = watch::read_cluster(client.clone(), &wanted).await?;
+        let settings = settings.adopting(&objects);
+        let mut changes: Vec<_> = objects.into_iter().map(Change::Set).collect();
+        match needed {
+            Needed::Requests => {}
+            Needed::Proxies => {
+                // To what Gateways refer is known once they are.
+                let asked = Mesh::new(settings.clone()).commit(changes.iter().cloned()).config_maps;
+                let asked = asked.into_iter().filter_map(|(object, wanted)| wanted.then_some(object));
+                changes.extend(watch::read_asked(client, asked).await);
+            }
+        }
+        Ok((settings, changes, complaints))
     }
 
     /// The settings that were asked for; proxies listen as in `otherwise` if nobody says.

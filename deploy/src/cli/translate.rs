@@ -3,11 +3,16 @@
 use std::io::Write;
 
 use clap::Args;
-use translate::{Audience, Change, Mesh};
+use translate::{Audience, Mesh};
 use watch::Severity;
 
 use super::{
-    Ending, format::Format, gateway, mesh::MeshArguments, place::PlaceArguments, report,
+    Ending,
+    format::Format,
+    gateway,
+    mesh::{MeshArguments, Needed},
+    place::PlaceArguments,
+    report,
     source::SourceArguments,
 };
 
@@ -31,8 +36,8 @@ pub(super) struct Translate {
 impl Translate {
     /// Prints to `out`; what is wrong with the manifests is told on `err`.
     pub(super) fn run(self, out: &mut dyn Write, err: &mut dyn Write) -> anyhow::Result<Ending> {
-        let (settings, objects, complaints) = self.mesh.read(self.source)?;
-        let commit = Mesh::new(settings).commit(objects.into_iter().map(Change::Set));
+        let (settings, changes, complaints) = self.mesh.read(self.source, Needed::Proxies)?;
+        let commit = Mesh::new(settings).commit(changes);
         let report = report::report(&commit, self.gateway.as_ref(), &self.place.place());
         for complaint in &complaints {
             writeln!(err, "{complaint}")?;

@@ -36,7 +36,7 @@ use self::{
 };
 use crate::{Complaint, Source, Update, Wanted};
 
-pub use once::{Unread, read_cluster, read_referenced};
+pub use once::{Unread, read_asked, read_cluster, read_referenced};
 pub use permissions::{Permissions, permissions};
 
 /// How much news waits for whoever takes it, and is then one update.

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use proto::{Object, ObjectRef};
 use tokio::task::JoinSet;
-use translate::Change;
+use translate::{Change, Missing};
 
 use super::{
     api::Api,
@@ -39,6 +39,29 @@ pub async fn read_cluster(client: kube::Client, wanted: &Wanted) -> Result<Read,
 pub async fn read_referenced(client: kube::Client, wanted: &Wanted) -> Result<Vec<Object>, Unread> {
     let parts = Part::all(wanted).into_iter().filter(|part| matches!(part.scope, Scope::Named(_)));
     Ok(read(client, parts.collect()).await?.0)
+}
+
+/// Reads each of these objects, and tells of it as following it would: what is not there or cannot be read is
+/// [`Change::Missing`].
+pub async fn read_asked(client: kube::Client, asked: impl IntoIterator<Item = ObjectRef>) -> Vec<Change> {
+    let api = Arc::new(Api::new(client));
+    let mut reading = JoinSet::new();
+    for object in asked {
+        let api = Arc::clone(&api);
+        reading.spawn(async move {
+            let read = whole(&api, &Part::named(object.clone())).await;
+            let missing = match read {
+                Ok((mut objects, wrong)) => match (objects.pop(), wrong.into_iter().next()) {
+                    (Some(object), _) => return Change::Set(object),
+                    (None, Some(wrong)) => Missing::Unreadable(wrong.message),
+                    (None, None) => Missing::Absent,
+                },
+                Err(trouble) => Missing::Unreadable(trouble.to_string()),
+            };
+            Change::Missing(object, Some(missing))
+        });
+    }
+    reading.join_all().await
 }
 
 async fn read(client: kube::Client, parts: Vec<Part>) -> Result<Read, Unread> {

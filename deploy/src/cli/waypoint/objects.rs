@@ -3,12 +3,16 @@
 use std::io::Write;
 
 use clap::Args;
-use translate::{Audience, Change, Installing, Mesh};
+use translate::{Audience, Installing, Mesh};
 use watch::Severity;
 
 use crate::{
     cli::{
-        Ending, format::Format, gateway, mesh::MeshArguments, source::SourceArguments,
+        Ending,
+        format::Format,
+        gateway,
+        mesh::{MeshArguments, Needed},
+        source::SourceArguments,
         template::TemplateArguments,
     },
     place::NAMESPACE,
@@ -36,8 +40,8 @@ impl Objects {
     /// Prints them to `out`; what is wrong with the manifests is told on `err`.
     pub(super) fn run(self, out: &mut dyn Write, err: &mut dyn Write) -> anyhow::Result<Ending> {
         let from = self.source.to_string();
-        let (settings, objects, complaints) = self.mesh.read(self.source)?;
-        let commit = Mesh::new(settings).commit(objects.into_iter().map(Change::Set));
+        let (settings, changes, complaints) = self.mesh.read(self.source, Needed::Proxies)?;
+        let commit = Mesh::new(settings).commit(changes);
         for complaint in &complaints {
             writeln!(err, "{complaint}")?;
         }

@@ -16,7 +16,7 @@ use anyhow::{Context, bail, ensure};
 use clap::{Args, ValueEnum};
 use serde_json::{Map, Value};
 use translate::{
-    Change, Mesh, Settings,
+    Mesh, Settings,
     why::{Answer, Destination, Port, Question, Request, Sends, Verdict},
 };
 use watch::Severity;
@@ -24,7 +24,7 @@ use watch::Severity;
 use self::asked::{Header, Words};
 use super::{
     Ending,
-    mesh::MeshArguments,
+    mesh::{MeshArguments, Needed},
     source::{LiveArguments, SourceArguments},
 };
 
@@ -110,7 +110,7 @@ impl Why {
         let Words { directory, request } = asked::words(&self.words, self.live.is_named())?;
         self.check(request.is_some())?;
         let source = SourceArguments::of(directory, self.live.clone());
-        let (settings, objects, complaints) = self.mesh.read(source)?;
+        let (settings, changes, complaints) = self.mesh.read(source, Needed::Requests)?;
         let wrong: Vec<_> =
             complaints.iter().filter(|complaint| complaint.severity == Severity::Error).collect();
         for complaint in &wrong {
@@ -122,7 +122,7 @@ impl Why {
         ensure!(live || wrong.is_empty(), "{} manifests cannot be read; correct them first", wrong.len());
         let question = self.question(request, &settings)?;
         let mut mesh = Mesh::new(settings);
-        mesh.commit(objects.into_iter().map(Change::Set));
+        mesh.commit(changes);
         let answer =
             mesh.inquiry().ask(&question).map_err(|why| anyhow::anyhow!("{why}{}", asked::flag(&why)))?;
         Ok((question, answer))
