@@ -13,12 +13,13 @@
 mod outbox;
 
 use std::{
+    collections::BTreeMap,
     mem,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 
-use proto::{Delta, Resource};
+use proto::{Delta, Name, Resource};
 use tokio::{
     sync::{mpsc, oneshot},
     time::{MissedTickBehavior, interval},
@@ -38,7 +39,7 @@ use crate::{
     journal,
     keys::Keys,
     metrics::Metrics,
-    progress::Progress,
+    progress::{Progress, Reports},
 };
 
 /// Everything that can happen.
@@ -52,6 +53,8 @@ pub enum Event {
     Told(Change),
     /// A proxy did something.
     Proxy(Observation),
+    /// The other replicas say what their proxies have.
+    Others(BTreeMap<Name, Reports>),
     /// What proxies did is to be told to the mesh.
     ProgressDue,
     /// It is time to see whether a certificate has to be renewed.
@@ -106,6 +109,8 @@ pub struct Inbox {
     pub keys: mpsc::Receiver<Told>,
     /// What those say whom the outbox leads to; nobody has to.
     pub told: mpsc::Receiver<Change>,
+    /// What the other replicas say of their proxies, all of it each time; nobody has to.
+    pub others: mpsc::Receiver<BTreeMap<Name, Reports>>,
     /// What it is asked.
     pub questions: mpsc::Receiver<Question>,
     /// What our authority is, each time that it becomes another; nobody has to say.
@@ -153,6 +158,7 @@ impl EventLoop {
                 Some(change) = inbox.told.recv() => (Event::Told(change), Instant::now()),
                 Some(authority) = inbox.authorities.recv() => (Event::Authority(authority.into()), Instant::now()),
                 Some((observation, instant)) = inbox.observations.recv() => (Event::Proxy(observation), instant),
+                Some(others) = inbox.others.recv() => (Event::Others(others), Instant::now()),
                 () = passed(due) => (Event::ProgressDue, Instant::now()),
                 _ = renewals.tick() => (Event::CertificatesDue, Instant::now()),
                 Some(question) = inbox.questions.recv() => (Event::Asked(question), Instant::now()),
@@ -204,10 +210,12 @@ impl EventLoop {
             }
             Event::ProgressDue => {
                 let seen = self.progress.take(now.instant);
+                self.outbox.report(self.progress.reports());
                 if !seen.is_empty() {
                     self.commit(seen, now);
                 }
             }
+            Event::Others(others) => self.progress.hear(&others, now.instant),
             // Whoever asked may have gone meanwhile.
             Event::Asked(Question::Alive(answer)) => {
                 answer.send(()).ok();

@@ -10,7 +10,7 @@ use watch::Permissions;
 use crate::{
     authn, ca_secret,
     deployer::{self, Permission},
-    lease, objects,
+    lease, objects, replicas,
 };
 
 /// The permissions of an account whose pod is in `namespace`, with `ca_secret` if others make the Secret of the
@@ -18,12 +18,13 @@ use crate::{
 pub fn permissions(namespace: &Name, settings: &Settings, ca_secret: Option<&Name>) -> Permissions {
     let watched = watch::permissions(&objects::wanted(settings));
     let election = lease::permissions(namespace, &lease::lease_name(settings.revision.as_deref()));
+    let replicas = replicas::permissions(namespace);
     let authority = ca_secret::permissions(namespace, ca_secret);
     let written = [deployer::permissions(), authn::permissions()];
 
     let mut all = Permissions::default();
     all.cluster.extend(written.iter().flatten().map(rule));
-    for part in [watched, election, authority] {
+    for part in [watched, election, replicas, authority] {
         all.cluster.extend(part.cluster);
         all.referred.extend(part.referred);
         for (namespace, rules) in part.namespaces {

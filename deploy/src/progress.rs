@@ -6,15 +6,19 @@
 //! time to return.
 
 mod fleet;
+mod others;
+mod report;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
-use proto::{Delta, TypeUrl};
+use proto::{Delta, Name, TypeUrl};
 use translate::Change;
 use xds::{Group, Observation};
+
+pub use report::{Lack, Report, Reports};
 
 use self::fleet::{Fleet, Proxy};
 
@@ -25,6 +29,9 @@ const LINGER: Duration = Duration::from_secs(10);
 /// How long after a start nothing is said of a waypoint without proxies. Envoy waits at most that long
 /// between two attempts.
 const RETURN: Duration = Duration::from_secs(30);
+
+/// How many resources a report names of a waypoint. The objects that carry it have a limit.
+const LACKS: usize = 512;
 
 /// What the proxies of every waypoint have.
 #[derive(Debug, Default)]
@@ -38,6 +45,8 @@ pub(crate) struct Progress {
     deadlines: BTreeSet<(Instant, Group)>,
     /// Before this, a waypoint without proxies says nothing.
     returned: Option<Instant>,
+    /// What others are told of our own proxies.
+    reports: Reports,
 }
 
 /// Whether statuses wait for every resource of the type. Of the others only rejections are told: they are
@@ -142,11 +151,31 @@ impl Progress {
         for group in std::mem::take(&mut self.restless) {
             let Some(fleet) = self.fleets.get_mut(&group) else { continue };
             fleet.tell(&group, now, &mut told);
+            match fleet.report() {
+                // While a burst is answered, what was told last holds: of a commit that others know as well.
+                Some(report) if report.lacks.len() > LACKS => {}
+                Some(report) => drop(self.reports.insert(group.0.to_string(), report)),
+                None => drop(self.reports.remove(&*group.0)),
+            }
             if fleet.is_idle() {
                 self.fleets.remove(&group);
             }
         }
         told
+    }
+
+    /// What others are to be told of our own proxies, as of the last [`Progress::take`].
+    pub(crate) fn reports(&self) -> &Reports {
+        &self.reports
+    }
+
+    /// Notes what the other replicas tell of theirs: all of it, whatever has changed.
+    pub(crate) fn hear(&mut self, others: &BTreeMap<Name, Reports>, now: Instant) {
+        let wanted = self.fleets.iter_mut().filter(|(_, fleet)| fleet.is_wanted());
+        let moved = wanted.filter_map(|(group, fleet)| fleet.hear(&group.0, others).then(|| group.clone()));
+        for group in moved.collect::<Vec<_>>() {
+            self.stir(&group, now);
+        }
     }
 
     fn stir(&mut self, group: &Group, now: Instant) {

@@ -81,7 +81,8 @@ pub async fn serve(options: Options, stop: CancellationToken) -> anyhow::Result<
     let (told, keys) = mpsc::channel(16);
     let (tell, hears) = mpsc::channel(16);
     let (want, asked) = mpsc::unbounded_channel();
-    let mut outbox = writers::start(&mut tasks, &objects, writing, &pages.metrics, tell);
+    let (hear, others) = mpsc::channel(1);
+    let mut outbox = writers::start(&mut tasks, &objects, writing, &pages.metrics, tell, hear);
     outbox.wanted = objects.is_cluster().then_some(want);
     outbox.accounts = Some(accounts);
     let authorities = identities.oversee(&mut tasks);
@@ -91,6 +92,7 @@ pub async fn serve(options: Options, stop: CancellationToken) -> anyhow::Result<
         observations,
         keys,
         told: hears,
+        others,
         questions,
         authorities,
         renewal_period: Certificates::renewal_period(signing.lifetime),

@@ -1,6 +1,6 @@
 //! What writes to a cluster, and what the event loop tells it by. On a directory nothing does.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use proto::Name;
 use tokio::sync::{
@@ -16,6 +16,8 @@ use crate::{
     metrics::Metrics,
     objects::{Cluster, Objects},
     place::Place,
+    progress::Reports,
+    replicas::{Replica, Rhythm},
     tasks::Tasks,
     waypoint::Template,
 };
@@ -33,13 +35,15 @@ pub struct Writing {
     pub lease_duration: Duration,
 }
 
-/// Starts everything that writes where the objects come from. What becomes of it is sent to `told`.
+/// Starts everything that writes where the objects come from. What becomes of it is sent to `told`, and what
+/// the other replicas say to `others`.
 pub(crate) fn start(
     tasks: &mut Tasks,
     objects: &Objects,
     writing: Writing,
     metrics: &Metrics,
     told: Sender<Change>,
+    others: Sender<BTreeMap<Name, Reports>>,
 ) -> Outbox {
     let Cluster { client, .. } = match objects {
         Objects::Directory(_) => return Outbox::default(),
@@ -49,10 +53,18 @@ pub(crate) fn start(
     let (lead, leads) = watch::channel(false);
     show(tasks, metrics, leads.clone());
     let timing = Timing::of(lease_duration);
-    let candidate = Candidate::new(client.clone(), &place.namespace, lease, place.pod.as_deref(), timing);
+    let (namespace, pod) = (&place.namespace, place.pod.as_deref());
+    let replica = Replica::new(client.clone(), namespace, lease.clone(), pod, Rhythm::default());
+    let candidate = Candidate::new(client.clone(), namespace, lease, pod, timing);
     let stop = tasks.stopping();
     tasks.spawn("election of a leader", async move {
         candidate.run(lead, stop).await;
+        Ok(())
+    });
+    let (report, reports) = watch::channel(Reports::default());
+    let (is_leading, stop) = (leads.clone(), tasks.stopping());
+    tasks.spawn("exchange between replicas", async move {
+        replica.run(is_leading, reports, others, stop).await;
         Ok(())
     });
     let (to, orders) = unbounded_channel();
@@ -60,7 +72,7 @@ pub(crate) fn start(
         deployer::run(client, orders, leads, told).await;
         Ok(())
     });
-    Outbox { orders: Some(Orders::new(template, to)), ..Outbox::default() }
+    Outbox { orders: Some(Orders::new(template, to)), reports: Some(report), ..Outbox::default() }
 }
 
 /// Shows in the metrics whether we lead, by a receiver of their own: as long as somebody has one of `leads`,

@@ -17,6 +17,7 @@ mod outages;
 mod permissions;
 mod proxies;
 mod referred;
+mod replicas;
 mod serving;
 mod tokens;
 mod unreadable;

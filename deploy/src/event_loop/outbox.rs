@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use proto::ObjectRef;
-use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::{mpsc::UnboundedSender, watch};
 use translate::{Audience, Change, WaypointPlan, status::Status};
 
-use crate::{authn::Accounts, deployer::Order, waypoint::Template};
+use crate::{authn::Accounts, deployer::Order, progress::Reports, waypoint::Template};
 
 /// To whom the loop tells what follows from its commits. All without a bound, for the loop must not wait:
 /// what it sends follows from its own commits.
@@ -20,6 +20,8 @@ pub struct Outbox {
     pub accounts: Option<Accounts>,
     /// To the source: which ConfigMaps are to be followed, and which are not any more.
     pub wanted: Option<UnboundedSender<BTreeMap<ObjectRef, bool>>>,
+    /// To the other replicas: what our proxies have.
+    pub reports: Option<watch::Sender<Reports>>,
 }
 
 /// The way to the deployer.
@@ -45,6 +47,19 @@ impl Outbox {
     pub(super) fn show(&self, changes: &[Change]) {
         if let Some(accounts) = &self.accounts {
             accounts.see(changes);
+        }
+    }
+
+    /// Says what our proxies have.
+    pub(super) fn report(&self, reports: &Reports) {
+        if let Some(to) = &self.reports {
+            to.send_if_modified(|told| {
+                let moved = told != reports;
+                if moved {
+                    told.clone_from(reports);
+                }
+                moved
+            });
         }
     }
 

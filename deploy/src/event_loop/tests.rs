@@ -28,6 +28,7 @@ struct Rig {
     ordered: mpsc::UnboundedReceiver<Order>,
     statuses: mpsc::UnboundedReceiver<(ObjectRef, Option<Status>)>,
     wanted: mpsc::UnboundedReceiver<BTreeMap<ObjectRef, bool>>,
+    reports: tokio::sync::watch::Receiver<Reports>,
 }
 
 impl Rig {
@@ -54,16 +55,18 @@ impl Rig {
         let (to, ordered) = mpsc::unbounded_channel();
         let (status, statuses) = mpsc::unbounded_channel();
         let (want, wanted) = mpsc::unbounded_channel();
+        let (report, reports) = tokio::sync::watch::channel(Reports::default());
         let outbox = Outbox {
             orders: Some(Orders::new(template, to)),
             statuses: Some(status),
             wanted: Some(want),
             accounts: None,
+            reports: Some(report),
         };
         let mesh = Mesh::new(settings);
         let metrics = Metrics::new(None);
         let event_loop = EventLoop::new(mesh, Arc::clone(&cache), certificates, keys, outbox, metrics, told);
-        Self { event_loop, cache, ready, start, state, wished, ordered, statuses, wanted }
+        Self { event_loop, cache, ready, start, state, wished, ordered, statuses, wanted, reports }
     }
 
     /// One whose source has said all of `changes`.
@@ -399,4 +402,33 @@ fn a_config_map_that_is_referred_to_is_asked_for_and_nothing_is_made_before_it_i
     rig.source(Update::Changes(vec![waypoint("one")]));
     assert_eq!(rig.wanted.try_recv().unwrap(), BTreeMap::from([(map, false)]));
     rig.wanted.try_recv().unwrap_err();
+}
+
+#[test]
+fn proxies_of_all_replicas_are_counted_by_the_one_that_hears_of_the_others() {
+    let mut rigs = [Rig::started(vec![waypoint("one")]), Rig::started(vec![waypoint("one")])];
+    for rig in &mut rigs {
+        let revision = rig.snapshot("default/one").unwrap().revision();
+        let stream = Arc::new(StreamId {
+            group: Group("default/one".into()),
+            client: "default/one".into(),
+            number: 1,
+        });
+        let (connected, taken) = (
+            Observation::Connected { stream: Arc::clone(&stream), address: None },
+            Observation::UpToDate { stream, revision, quarantined: Vec::new() },
+        );
+        rig.event_loop.step(Event::Proxy(connected), rig.start);
+        rig.event_loop.step(Event::Proxy(taken), rig.start);
+        let due = rig.event_loop.progress_due().unwrap();
+        rig.event_loop.step(Event::ProgressDue, Moment { instant: due, ..rig.start });
+    }
+    let [mut leader, other] = rigs;
+    let says = |rig: &mut Rig| rig.statuses_of(&reference("one")).pop().flatten().unwrap();
+    assert!(says(&mut leader).contains("1 of 1 waypoint proxies"));
+    let others = BTreeMap::from([("other".into(), other.reports.borrow().clone())]);
+    leader.event_loop.step(Event::Others(others), leader.start);
+    let due = leader.event_loop.progress_due().unwrap();
+    leader.event_loop.step(Event::ProgressDue, Moment { instant: due, ..leader.start });
+    assert!(says(&mut leader).contains("2 of 2 waypoint proxies"));
 }

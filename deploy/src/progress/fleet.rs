@@ -10,10 +10,14 @@ use proto::{Delta, Name, TypeUrl, Version};
 use translate::{Audience, Change, Proxies, Seen, Taken};
 use xds::Group;
 
-use super::is_awaited;
+use super::{
+    is_awaited,
+    others::Moments,
+    report::{Elsewhere, Replica, share},
+};
 
 /// A resource of the waypoint.
-type Key = (TypeUrl, Name);
+pub(super) type Key = (TypeUrl, Name);
 
 #[derive(Debug, Default)]
 pub(super) struct Fleet {
@@ -21,12 +25,15 @@ pub(super) struct Fleet {
     heard: Option<Instant>,
     /// By the number of their stream.
     pub(super) proxies: BTreeMap<u64, Proxy>,
+    /// What other replicas tell of theirs.
+    pub(super) replicas: BTreeMap<Name, Replica>,
+    pub(super) moments: Moments,
     /// What statuses wait for, and what was rejected.
-    resources: BTreeMap<Key, Sent>,
+    pub(super) resources: BTreeMap<Key, Sent>,
     /// Those that somebody does not have: few, so that nothing needs to look at all of them.
-    lacking: BTreeSet<Key>,
+    pub(super) lacking: BTreeSet<Key>,
     /// Of which the mesh has not been told.
-    changed: BTreeSet<Key>,
+    pub(super) changed: BTreeSet<Key>,
     /// What the mesh was told of how many there are.
     told: Option<Proxies>,
 }
@@ -41,10 +48,10 @@ pub(super) struct Proxy {
 
 /// A resource as it was published last.
 #[derive(Debug)]
-struct Sent {
-    version: Version,
+pub(super) struct Sent {
+    pub(super) version: Version,
     /// The first snapshot with it.
-    snapshot: u64,
+    pub(super) snapshot: u64,
     /// Who has not answered.
     waiting: BTreeSet<u64>,
     /// Who does not have it, and what the first of them said.
@@ -60,7 +67,7 @@ impl Proxy {
 
 impl Sent {
     /// One that is known for having been rejected.
-    fn only_rejected(version: Version) -> Self {
+    pub(super) fn only_rejected(version: Version) -> Self {
         Self { version, snapshot: 0, waiting: BTreeSet::new(), rejected: BTreeSet::new(), words: None }
     }
 
@@ -68,7 +75,8 @@ impl Sent {
         !self.waiting.is_empty() || !self.rejected.is_empty()
     }
 
-    fn taken(&self, proxies: &BTreeMap<u64, Proxy>) -> Taken {
+    /// What our own proxies have of it.
+    pub(super) fn taken(&self, proxies: &BTreeMap<u64, Proxy>) -> Taken {
         let counted = |number: &&u64| proxies.get(number).is_some_and(|proxy| proxy.ready);
         Taken {
             version: self.version,
@@ -113,8 +121,11 @@ impl Fleet {
                 } else {
                     self.lacking.remove(&key);
                 }
+                self.moments.published ^= share(key.0, &key.1, resource.version);
                 // The mesh knows by itself that nobody has it, unless there is nobody to have it.
-                self.resources.insert(key, sent);
+                if let Some(old) = self.resources.insert(key.clone(), sent) {
+                    self.moments.published ^= share(key.0, &key.1, old.version);
+                }
             } else {
                 moved |= self.drop_resource(&key);
             }
@@ -122,17 +133,24 @@ impl Fleet {
         for key in &delta.removed {
             moved |= self.drop_resource(key);
         }
+        self.moments.note(snapshot);
         moved
     }
 
     fn drop_resource(&mut self, key: &Key) -> bool {
         self.lacking.remove(key);
-        self.resources.remove(key).is_some() && self.changed.insert(key.clone())
+        let Some(sent) = self.resources.remove(key) else { return false };
+        if is_awaited(key.0) {
+            self.moments.published ^= share(key.0, &key.1, sent.version);
+        }
+        self.changed.insert(key.clone())
     }
 
     pub(super) fn forget(&mut self) {
         self.heard = None;
         self.lacking.clear();
+        self.replicas.clear();
+        self.moments = Moments::default();
         self.changed.extend(std::mem::take(&mut self.resources).into_keys());
     }
 
@@ -254,6 +272,12 @@ impl Fleet {
         }
     }
 
+    /// How many we serve ourselves: ready, and starting.
+    pub(super) fn own(&self) -> (usize, usize) {
+        let ready = self.proxies.values().filter(|proxy| proxy.ready).count();
+        (ready, self.proxies.len() - ready)
+    }
+
     /// Tells the mesh whatever it does not know.
     pub(super) fn tell(&mut self, group: &Group, now: Instant, told: &mut Vec<Change>) {
         let over = |proxy: &Proxy| proxy.until.is_some_and(|until| until <= now);
@@ -264,8 +288,8 @@ impl Fleet {
         }
         let Some((namespace, name)) = group.0.split_once('/') else { return };
         let waypoint = Audience { namespace: namespace.into(), name: name.into() };
-        let ready = self.proxies.values().filter(|proxy| proxy.ready).count();
-        let proxies = Proxies { ready: count(ready), starting: count(self.proxies.len() - ready) };
+        let (ready, starting) = self.proxies_everywhere();
+        let proxies = Proxies { ready: count(ready), starting: count(starting) };
         let heard = self.heard.is_some_and(|heard| ready > 0 || heard <= now);
         let had_some = self.told.is_some_and(|told| told.ready > 0);
         let proxies = if self.is_wanted() { heard.then_some(proxies).or(self.told) } else { None };
@@ -280,10 +304,18 @@ impl Fleet {
         // What is gone is told in any case, so that it is forgotten.
         for key in std::mem::take(&mut self.changed) {
             // One that nobody rejects any more is as if it had never been.
-            if !is_awaited(key.0) && !self.lacking.contains(&key) {
+            let taken = self.resources.get(&key).map(|sent| {
+                let Elsewhere { waiting, rejected, words } = self.elsewhere(&key, sent);
+                let mut taken = sent.taken(&self.proxies);
+                taken.waiting = taken.waiting.saturating_add(waiting);
+                taken.rejected = taken.rejected.saturating_add(rejected);
+                taken.words = taken.words.or_else(|| words.map(Into::into));
+                taken
+            });
+            let taken = taken.filter(|taken| is_awaited(key.0) || taken.rejected > 0);
+            if taken.is_none() {
                 self.resources.remove(&key);
             }
-            let taken = self.resources.get(&key).map(|sent| sent.taken(&self.proxies));
             if taken.is_none() || ready > 0 {
                 let (type_url, name) = key;
                 told.push(Change::Seen(Seen::Taken(waypoint.clone(), type_url, name, taken)));
@@ -292,6 +324,7 @@ impl Fleet {
     }
 }
 
-fn count(proxies: usize) -> u32 {
+/// As it is told.
+pub(super) fn count(proxies: usize) -> u32 {
     u32::try_from(proxies).unwrap_or(u32::MAX)
 }

@@ -265,3 +265,96 @@ fn a_waypoint_that_is_gone_is_forgotten() {
     rig.told_after(LINGER);
     assert!(rig.progress.fleets.is_empty());
 }
+
+/// Lets `leader` hear what `other` tells.
+fn hears(leader: &mut Rig, other: &Rig) {
+    let others = BTreeMap::from([("other".into(), other.progress.reports().clone())]);
+    leader.progress.hear(&others, leader.now);
+}
+
+#[test]
+fn proxies_of_another_replica_count_as_its_own_answers_come() {
+    let (mut leader, mut other) = (Rig::new(), Rig::new());
+    for rig in [&mut leader, &mut other] {
+        rig.route(1);
+        rig.ready(1);
+    }
+    other.ready(2);
+    other.connect(3);
+    other.told_after(SOON);
+    assert_eq!(leader.told_after(SOON), [proxies(1, 0), taken(1, 0, 0)]);
+    hears(&mut leader, &other);
+    assert_eq!(leader.told_after(SOON), [proxies(3, 1)]);
+    hears(&mut leader, &other);
+    assert_eq!(leader.progress.due(), None, "nothing new was said");
+
+    leader.route(2);
+    leader.ack(1, 2);
+    assert_eq!(leader.told_after(SOON), [taken(2, 2, 0)], "they are at the last commit");
+    other.route(2);
+    other.ack(1, 2);
+    other.told_after(SOON);
+    hears(&mut leader, &other);
+    assert_eq!(leader.told_after(SOON), [taken(2, 1, 0)]);
+    other.ack(2, 2);
+    other.told_after(SOON);
+    hears(&mut leader, &other);
+    assert_eq!(leader.told_after(SOON), [taken(2, 0, 0)]);
+    leader.progress.hear(&BTreeMap::new(), leader.now);
+    assert_eq!(leader.told_after(SOON), [proxies(1, 0)]);
+}
+
+#[test]
+fn a_rejection_at_another_replica_is_told_in_the_proxys_words() {
+    let (mut leader, mut other) = (Rig::new(), Rig::new());
+    for rig in [&mut leader, &mut other] {
+        rig.route(1);
+        rig.publish(TypeUrl::Cluster, "cluster", 1);
+    }
+    other.ready(1);
+    other.told_after(SOON);
+    hears(&mut leader, &other);
+    leader.told_after(SOON);
+    other.reject(1, TypeUrl::Route, NAME, 1);
+    other.reject(1, TypeUrl::Cluster, "cluster", 1);
+    other.told_after(SOON);
+    hears(&mut leader, &other);
+    let told = leader.told_after(SOON);
+    assert!(told.contains(&taken(1, 0, 1)) && told.len() == 2, "{told:?}");
+    for rig in [&mut leader, &mut other] {
+        rig.route(2);
+        rig.publish(TypeUrl::Cluster, "cluster", 2);
+    }
+    other.ack(1, 2);
+    other.told_after(SOON);
+    hears(&mut leader, &other);
+    let told = leader.told_after(SOON);
+    let gone = Seen::Taken(waypoint(), TypeUrl::Cluster, "cluster".into(), None);
+    assert!(told.contains(&taken(2, 0, 0)) && told.contains(&gone), "{told:?}");
+}
+
+#[test]
+fn a_replica_that_is_ahead_is_understood_when_we_have_published_the_same() {
+    let (mut leader, mut other) = (Rig::new(), Rig::new());
+    for rig in [&mut leader, &mut other] {
+        rig.route(1);
+    }
+    other.ready(1);
+    other.told_after(SOON);
+    hears(&mut leader, &other);
+    leader.told_after(SOON);
+    other.route(2);
+    other.ack(1, 2);
+    other.told_after(SOON);
+    hears(&mut leader, &other);
+    assert_eq!(leader.told_after(SOON), [], "nobody here knows what that is");
+    leader.route(2);
+    hears(&mut leader, &other);
+    assert_eq!(leader.told_after(SOON), [taken(2, 0, 0)], "they have it already");
+    leader.route(3);
+    other.route(3);
+    other.ack(1, 3);
+    other.told_after(SOON);
+    hears(&mut leader, &other);
+    assert_eq!(leader.told_after(SOON), [taken(3, 0, 0)]);
+}
