@@ -164,6 +164,8 @@ async fn the_account_may_do_what_is_needed_and_nothing_else() -> Result<()> {
         (Some("canary"), Some(&secret), Rendering::default().values(&every_value())),
     ] {
         let needed = permissions(&"mesh".into(), &settings(revision), ca_secret);
+        // By reference, in whatever namespace: a role cannot say that, and what it does say has to be enough.
+        ensure!(needed.referred.is_empty(), "no role of the chart's allows {:?}", needed.referred);
         let mut wanted = atoms(None, &needed.cluster);
         for (namespace, rules) in &needed.namespaces {
             wanted.extend(atoms(Some(namespace), rules));

@@ -98,6 +98,10 @@ fn probes_and_metrics_are_answered_and_nothing_else() -> Result<()> {
         let kind = page.headers.get("content-type").map(|kind| kind.to_str()).transpose()?;
         ensure!(kind.is_some_and(|kind| kind.starts_with("application/openmetrics-text")), "{kind:?}");
         ensure!(page.text().ends_with("# EOF\n"), "the page is cut off: {}", page.text());
+        let complete = lab.portolan.metric("portolan_source_complete").await?;
+        let routes = lab.portolan.metric("portolan_objects{kind=\"HTTPRoute\"}").await?;
+        let commits = lab.portolan.metric("portolan_commit_duration_seconds_count").await?;
+        ensure!((complete, routes) == (Some(1), Some(1)) && commits >= Some(1), "{}", page.text());
         ensure!(lab.portolan.probe("/secrets").await?.status == 404, "there is more than there should be");
         Ok(())
     })

@@ -88,7 +88,7 @@ impl Pages {
             return Answer::text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are answered");
         }
         match asked.uri.path() {
-            "/healthz" | "/livez" => match self.health.alive().await {
+            "/healthz" => match self.health.alive().await {
                 Ok(()) => Answer::text(StatusCode::OK, "ok"),
                 Err(why) => Answer::text(StatusCode::SERVICE_UNAVAILABLE, why),
             },

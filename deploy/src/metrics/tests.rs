@@ -1,6 +1,10 @@
 //! What is counted, read back from the page.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use proto::{Kind, Name, Object, ObjectRef, TypeUrl};
 use serde_json::json;
@@ -123,6 +127,15 @@ fn whether_we_lead_is_shown_where_somebody_does() {
     assert_eq!(value(&metrics, "portolan_leader").as_deref(), Some("0"));
     lead.send(true).unwrap();
     assert_eq!(value(&metrics, "portolan_leader").as_deref(), Some("1"));
+}
+
+#[test]
+fn ends_of_certificates_are_seconds_since_1970() {
+    let metrics = Metrics::new(None);
+    let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+    metrics.process.expire(at(1_000), at(2_000));
+    assert_eq!(value(&metrics, "portolan_certificate_expiry_seconds").as_deref(), Some("1000.0"));
+    assert_eq!(value(&metrics, "portolan_ca_expiry_seconds").as_deref(), Some("2000.0"));
 }
 
 /// The first column of the table of metrics, as users write them.
