@@ -20,4 +20,5 @@ mod referred;
 mod replicas;
 mod serving;
 mod tokens;
+mod two;
 mod unreadable;
