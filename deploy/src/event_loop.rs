@@ -189,6 +189,7 @@ impl EventLoop {
                     if !unwanted.is_empty() {
                         self.commit(unwanted, now);
                     }
+                    self.outbox.complete();
                     // Whoever waited for this is gone only when everything is about to end.
                     ready.send(()).ok();
                 }

@@ -7,6 +7,7 @@ pub mod certificates;
 pub mod cli;
 pub mod deployer;
 pub mod event_loop;
+pub mod events;
 pub mod identity;
 pub mod keys;
 pub mod lease;

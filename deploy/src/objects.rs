@@ -10,16 +10,17 @@ use std::{
 use parking_lot::Mutex;
 use proto::ObjectRef;
 use tokio::{
-    sync::mpsc::{Sender, UnboundedReceiver},
+    sync::mpsc::{Sender, UnboundedReceiver, UnboundedSender},
     time::sleep,
 };
 use tracing::{error, info, warn};
 use translate::Settings;
-use watch::{ClusterSource, Complaint, DirectorySource, Severity, Source, Update, Wanted};
+use watch::{ClusterSource, Complaint, DirectorySource, Live, Severity, Source, Update, Wanted};
 
 use crate::{
     admin::{Health, Pages},
     metrics::Requests,
+    status::FIELD_MANAGER,
 };
 
 /// How often a server that does not answer at the start is asked again.
@@ -83,7 +84,8 @@ impl Objects {
         Ok(settings)
     }
 
-    /// Tells `updates` of the objects, for ever, and `pages` of what is missing or wrong. Ends only by failing.
+    /// Tells `updates` of the objects, `lives` of their statuses if there are any, and `pages` of what is missing
+    /// or wrong, for ever. Ends only by failing.
     ///
     /// `asked` says which other objects are to be followed by name; a directory has no others.
     pub(crate) async fn follow(
@@ -91,6 +93,7 @@ impl Objects {
         wanted: Wanted,
         asked: UnboundedReceiver<BTreeMap<ObjectRef, bool>>,
         updates: Sender<Update>,
+        lives: Option<UnboundedSender<(ObjectRef, Option<Live>)>>,
         pages: Pages,
     ) -> anyhow::Result<()> {
         match self {
@@ -99,7 +102,13 @@ impl Objects {
                 source.on_complaints(tell_complaints(pages)).run(updates).await?
             }
             Self::Cluster(Cluster { client, .. }) => {
-                let source = ClusterSource::new(client).wanting(wanted).following(asked);
+                let mut source = ClusterSource::new(client).wanting(wanted).following(asked);
+                if let Some(lives) = lives {
+                    source = source.on_status(FIELD_MANAGER, move |object, live| {
+                        // Whoever listened is gone only when everything is about to end.
+                        lives.send((object, live)).ok();
+                    });
+                }
                 let health = pages.health.clone();
                 let source = source.on_missing(move |missing| health.lacks(missing));
                 source.on_complaints(tell_complaints(pages)).run(updates).await?

@@ -10,7 +10,7 @@ use watch::Permissions;
 use crate::{
     authn, ca_secret,
     deployer::{self, Permission},
-    lease, objects, replicas,
+    events, lease, objects, replicas, status,
 };
 
 /// The permissions of an account whose pod is in `namespace`, with `ca_secret` if others make the Secret of the
@@ -20,7 +20,8 @@ pub fn permissions(namespace: &Name, settings: &Settings, ca_secret: Option<&Nam
     let election = lease::permissions(namespace, &lease::lease_name(settings.revision.as_deref()));
     let replicas = replicas::permissions(namespace);
     let authority = ca_secret::permissions(namespace, ca_secret);
-    let written = [deployer::permissions(), authn::permissions()];
+    let written =
+        [deployer::permissions(), authn::permissions(), status::permissions(), events::permissions()];
 
     let mut all = Permissions::default();
     all.cluster.extend(written.iter().flatten().map(rule));

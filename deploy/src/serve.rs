@@ -23,7 +23,7 @@ use crate::{
     objects::{self, Objects},
     state::{StateDirectory, write_address},
     tasks::Tasks,
-    writers::{self, Writing},
+    writers::{self, Ways, Writing},
 };
 
 /// What to serve, and where.
@@ -82,7 +82,8 @@ pub async fn serve(options: Options, stop: CancellationToken) -> anyhow::Result<
     let (tell, hears) = mpsc::channel(16);
     let (want, asked) = mpsc::unbounded_channel();
     let (hear, others) = mpsc::channel(1);
-    let mut outbox = writers::start(&mut tasks, &objects, writing, &pages.metrics, tell, hear);
+    let ways = writers::start(&mut tasks, &objects, settings.classes, writing, &pages.metrics, tell, hear);
+    let Ways { mut outbox, lives } = ways;
     outbox.wanted = objects.is_cluster().then_some(want);
     outbox.accounts = Some(accounts);
     let authorities = identities.oversee(&mut tasks);
@@ -106,7 +107,8 @@ pub async fn serve(options: Options, stop: CancellationToken) -> anyhow::Result<
     });
 
     pages.health.gathering();
-    tasks.spawn_forever("source of objects", objects.follow(wanted, asked, update, pages.clone()));
+    let following = objects.follow(wanted, asked, update, lives, pages.clone());
+    tasks.spawn_forever("source of objects", following);
     tasks.spawn_forever("fetching of keys", async move {
         follow_keys(fetching, wishes, told).await;
         Ok(())

@@ -2,22 +2,25 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use proto::Name;
+use ::watch::Live;
+use proto::{Name, ObjectRef};
 use tokio::sync::{
-    mpsc::{Sender, unbounded_channel},
+    mpsc::{Sender, UnboundedSender, unbounded_channel},
     watch,
 };
-use translate::Change;
+use translate::{Change, Classes};
 
 use crate::{
     deployer,
     event_loop::{Orders, Outbox},
+    events::Recorder,
     lease::{Candidate, Timing},
     metrics::Metrics,
     objects::{Cluster, Objects},
     place::Place,
     progress::Reports,
     replicas::{Replica, Rhythm},
+    status,
     tasks::Tasks,
     waypoint::Template,
 };
@@ -35,18 +38,28 @@ pub struct Writing {
     pub lease_duration: Duration,
 }
 
+/// How those who write are told what to write.
+#[derive(Debug, Default)]
+pub(crate) struct Ways {
+    /// For what follows from commits.
+    pub(crate) outbox: Outbox,
+    /// For the statuses that the source of objects shows.
+    pub(crate) lives: Option<UnboundedSender<(ObjectRef, Option<Live>)>>,
+}
+
 /// Starts everything that writes where the objects come from. What becomes of it is sent to `told`, and what
 /// the other replicas say to `others`.
 pub(crate) fn start(
     tasks: &mut Tasks,
     objects: &Objects,
+    classes: Classes,
     writing: Writing,
     metrics: &Metrics,
     told: Sender<Change>,
     others: Sender<BTreeMap<Name, Reports>>,
-) -> Outbox {
+) -> Ways {
     let Cluster { client, .. } = match objects {
-        Objects::Directory(_) => return Outbox::default(),
+        Objects::Directory(_) => return Ways::default(),
         Objects::Cluster(cluster) => cluster.clone(),
     };
     let Writing { place, template, lease, lease_duration } = writing;
@@ -67,12 +80,31 @@ pub(crate) fn start(
         replica.run(is_leading, reports, others, stop).await;
         Ok(())
     });
+    let pod = place.pod.as_deref().unwrap_or_default();
+    let (recorder, teller) = Recorder::new(client.clone(), pod);
+    tasks.spawn_forever("recorder of Events", async move {
+        recorder.run().await;
+        Ok(())
+    });
+    let (said, statuses) = unbounded_channel();
+    let (look, lives) = unbounded_channel();
+    let (complete, is_complete) = watch::channel(false);
+    let inbox = status::Inbox { statuses, lives, leads: leads.clone(), complete: is_complete };
+    let writing = status::run(client.clone(), status::Options::new(classes), inbox, Some(teller));
+    tasks.spawn_forever("writer of statuses", async move { Ok(writing.await?) });
     let (to, orders) = unbounded_channel();
     tasks.spawn_forever("deployer", async move {
         deployer::run(client, orders, leads, told).await;
         Ok(())
     });
-    Outbox { orders: Some(Orders::new(template, to)), reports: Some(report), ..Outbox::default() }
+    let outbox = Outbox {
+        orders: Some(Orders::new(template, to)),
+        statuses: Some(said),
+        complete: Some(complete),
+        reports: Some(report),
+        ..Outbox::default()
+    };
+    Ways { outbox, lives: Some(look) }
 }
 
 /// Shows in the metrics whether we lead, by a receiver of their own: as long as somebody has one of `leads`,

@@ -30,7 +30,8 @@ use tokio::sync::mpsc::Sender;
 use translate::Change;
 
 pub use self::kube::{
-    ClusterError, ClusterSource, Permissions, Unread, permissions, read_asked, read_cluster, read_referenced,
+    ClusterError, ClusterSource, Live, Permissions, Unread, permissions, read_asked, read_cluster,
+    read_referenced,
 };
 pub use complaint::{Complaint, Severity, Spot};
 pub use diff::Held;

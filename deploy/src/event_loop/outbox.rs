@@ -16,6 +16,8 @@ pub struct Outbox {
     pub orders: Option<Orders>,
     /// To whoever writes statuses: those that moved, `None` where nothing is said of an object any more.
     pub statuses: Option<UnboundedSender<(ObjectRef, Option<Status>)>>,
+    /// To the same, that all that can be said of what exists has been sent.
+    pub complete: Option<watch::Sender<bool>>,
     /// Where the door looks up which waypoints an account runs.
     pub accounts: Option<Accounts>,
     /// To the source: which ConfigMaps are to be followed, and which are not any more.
@@ -43,6 +45,13 @@ impl Orders {
 }
 
 impl Outbox {
+    /// Tells that all that follows from what exists has been sent.
+    pub(super) fn complete(&self) {
+        if let Some(complete) = &self.complete {
+            complete.send_replace(true);
+        }
+    }
+
     /// Shows what the source says, before it is committed.
     pub(super) fn show(&self, changes: &[Change]) {
         if let Some(accounts) = &self.accounts {

@@ -60,8 +60,8 @@ impl Rig {
             orders: Some(Orders::new(template, to)),
             statuses: Some(status),
             wanted: Some(want),
-            accounts: None,
             reports: Some(report),
+            ..Outbox::default()
         };
         let mesh = Mesh::new(settings);
         let metrics = Metrics::new(None);

@@ -3,14 +3,28 @@
 //! Pure: a status goes in, the object's live one beside it, and out comes the `status` of a server-side
 //! apply with our field manager, or nothing. [`Applied::write`] is the rule.
 //!
-//! Lists of conditions, of listeners and of supported features are maps in the API, so an apply holds our
-//! entries only. A route's `parents` are one value (`listType=atomic`): an apply holds the entries of others
-//! as well, as they were read, and has to carry the `resourceVersion` that they were read at.
+//! Lists of conditions, of listeners and of supported features are maps in Kubernetes' and Gateway API's
+//! kinds, so an apply holds our entries only. A route's `parents` and the conditions of Istio's kinds are one
+//! value (`listType=atomic`, which is what a list without a type is): an apply holds the entries of others as
+//! well, as they were read, and has to carry the `resourceVersion` that they were read at.
+//!
+//! [`run`] does it: what to write is decided by `ledger`, when by `pace`, and `server` writes.
 
+mod classes;
 mod entries;
+mod kept;
+mod ledger;
+mod lines;
+mod pace;
+mod page;
+mod permissions;
+mod server;
 mod write;
+mod writer;
 
+pub use permissions::permissions;
 pub use write::{Urgency, Write};
+pub use writer::{FIELD_MANAGER, Inbox, Options, Timing, run};
 
 use proto::{Kind, ObjectRef};
 use serde_json::{Value, json};
@@ -30,6 +44,8 @@ pub struct Applied {
     pub status: Value,
     /// The types of conditions that are ours on such an object, said or not.
     own: &'static [&'static str],
+    /// Whether anything is said at all.
+    says: bool,
 }
 
 /// The most that the API takes for a condition's message (`maxLength` of `metav1.Condition`).
@@ -54,11 +70,13 @@ impl Applied {
         let group = object.kind.group();
         let api_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
         let nothing = Status::default();
+        let says = status.is_some();
         let status = body(object.kind, status.unwrap_or(&nothing), own);
-        Some(Self { object: object.clone(), api_version, status, own })
+        Some(Self { object: object.clone(), api_version, status, own, says })
     }
 }
 
+/// Which conditions are ours; `None` for a kind of which nothing is said in its status.
 fn own(kind: Kind, classes: Classes) -> Option<&'static [&'static str]> {
     let beside = classes == Classes::Beside;
     Some(match kind {

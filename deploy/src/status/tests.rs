@@ -26,7 +26,7 @@ fn applied(kind: Kind, status: &Status) -> Applied {
 
 /// What is live after `write`, beside what others have there.
 fn live(applied: &Applied, now: &str) -> Value {
-    applied.write(&json!({}), now).map_or(json!({}), |write| write.status)
+    applied.write(&json!({}), now).and_then(|write| write.status).unwrap_or(json!({}))
 }
 
 fn programmed(truth: Truth, reason: &'static str) -> Condition {
@@ -75,9 +75,9 @@ fn a_condition_keeps_its_time_until_its_status_changes() {
     let time = |status: &Value| status["conditions"][0]["lastTransitionTime"].clone();
     assert_eq!(time(&live), BEFORE);
     let other_words = applied(Truth::False, "RejectedByProxy").write(&live, NOW).unwrap();
-    assert_eq!((time(&other_words.status), other_words.urgency), (BEFORE.into(), Urgency::Now));
+    assert_eq!((time(&other_words.status.unwrap()), other_words.urgency), (BEFORE.into(), Urgency::Now));
     let other_truth = applied(Truth::True, "Programmed").write(&live, NOW).unwrap();
-    assert_eq!(time(&other_truth.status), NOW);
+    assert_eq!(time(&other_truth.status.unwrap()), NOW);
 }
 
 #[test]
@@ -118,16 +118,18 @@ fn what_is_no_longer_said_goes_and_what_others_say_is_not_ours() {
         vec![programmed(Truth::True, "Programmed"), said("FullyEnforced", Truth::False, "UnsupportedValue")];
     let mut live = live(&applied(Kind::AuthorizationPolicy, &status(3, both)), BEFORE);
     let theirs = json!({"type": "ZtunnelAccepted", "status": "True", "reason": "Accepted", "message": ""});
-    live["conditions"].as_array_mut().unwrap().push(theirs);
+    live["conditions"].as_array_mut().unwrap().push(theirs.clone());
 
     let one = applied(Kind::AuthorizationPolicy, &status(3, vec![programmed(Truth::True, "Programmed")]));
     let written = one.write(&live, NOW).unwrap();
-    let types: Vec<_> =
-        written.status["conditions"].as_array().unwrap().iter().map(|it| &it["type"]).collect();
-    assert_eq!(types, ["Programmed"], "an apply that leaves ours out removes it, and touches no other");
+    assert!(written.exclusive, "Istio's conditions are one value");
+    let status = written.status.unwrap();
+    let types: Vec<_> = status["conditions"].as_array().unwrap().iter().map(|it| &it["type"]).collect();
+    assert_eq!(types, ["ZtunnelAccepted", "Programmed"]);
+    assert_eq!(status["conditions"][0], theirs, "word for word");
 
     let nothing = Applied::new(&object(Kind::AuthorizationPolicy), None, Classes::Replace).unwrap();
-    assert_eq!(nothing.write(&live, NOW).unwrap().status, json!({"conditions": []}));
+    assert_eq!(nothing.write(&live, NOW).unwrap().status, Some(json!({"conditions": [theirs]})));
     live["conditions"].as_array_mut().unwrap().retain(|it| it["type"] == "ZtunnelAccepted");
     assert_eq!(nothing.write(&live, NOW), None);
 }
@@ -150,13 +152,14 @@ fn the_parents_of_other_controllers_are_written_as_they_were_read() {
 
     let written = route(vec![parent("b", Truth::False)]).write(&live, NOW).unwrap();
     assert!(written.exclusive);
-    assert_eq!(written.status["parents"].as_array().unwrap().len(), 2);
-    assert_eq!(written.status["parents"][0], theirs);
-    assert_eq!(written.status["parents"][1]["controllerName"], CONTROLLER);
-    assert_eq!(written.status["parents"][1]["conditions"][0]["observedGeneration"], 3);
+    let parents = written.status.unwrap()["parents"].clone();
+    assert_eq!(parents.as_array().unwrap().len(), 2);
+    assert_eq!(parents[0], theirs);
+    assert_eq!(parents[1]["controllerName"], CONTROLLER);
+    assert_eq!(parents[1]["conditions"][0]["observedGeneration"], 3);
 
     let nothing = Applied::new(&object(Kind::HTTPRoute), None, Classes::Replace).unwrap();
-    assert_eq!(nothing.write(&live, NOW).unwrap().status, json!({"parents": [theirs]}));
+    assert_eq!(nothing.write(&live, NOW).unwrap().status, Some(json!({"parents": [theirs]})));
     assert_eq!(nothing.write(&json!({"parents": [theirs]}), NOW), None);
 }
 
@@ -174,9 +177,22 @@ fn an_address_that_was_told_stays_until_there_is_another() {
     assert_eq!(gateway(&[]).write(&live, NOW), None);
     let pending = Status { ..status(3, vec![programmed(Truth::False, "Pending")]) };
     let written = applied(Kind::Gateway, &pending).write(&live, NOW).unwrap();
-    assert_eq!(written.status["addresses"], live["addresses"]);
+    assert_eq!(written.status.unwrap()["addresses"], live["addresses"]);
     let moved = gateway(&["10.0.0.2"]).write(&live, NOW).unwrap();
-    assert_eq!(moved.status["addresses"][0]["value"], "10.0.0.2");
+    assert_eq!(moved.status.unwrap()["addresses"][0]["value"], "10.0.0.2");
+}
+
+#[test]
+fn a_gateway_that_is_not_ours_any_more_keeps_nothing_of_ours() {
+    let ours = applied(Kind::Gateway, &status(3, vec![programmed(Truth::True, "Programmed")]));
+    let mut live = live(&ours, BEFORE);
+    let nothing = Applied::new(&object(Kind::Gateway), None, Classes::Replace).unwrap();
+    let withdrawn = nothing.write(&live, NOW).unwrap();
+    assert_eq!((withdrawn.status, withdrawn.exclusive), (None, true));
+    live["conditions"][0]["type"] = "Theirs".into();
+    assert_eq!(nothing.write(&live, NOW), None);
+    live["addresses"] = json!([{"type": "IPAddress", "value": "10.0.0.1"}]);
+    assert_eq!(nothing.write(&live, NOW).unwrap().status, None, "nobody is sent to where nobody is");
 }
 
 #[test]

@@ -12,12 +12,12 @@ use super::{
 /// What is to be applied.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Write {
-    /// The `status` of the apply.
-    pub status: Value,
+    /// The `status` of the apply; `None` for an apply without any, which takes away all that was ours.
+    pub status: Option<Value>,
     /// When it is worth a write.
     pub urgency: Urgency,
-    /// Whether entries of others are in it, so that it must fail if the object has changed since it was
-    /// read: `metadata.resourceVersion` of the apply is that of the live object.
+    /// Whether it would take away what others have written since the live status was read: then
+    /// `metadata.resourceVersion` of the apply is that of the live object, so that it fails.
     pub exclusive: bool,
 }
 
@@ -35,11 +35,13 @@ impl Applied {
     /// What to apply where the object's status is `live`; `None` if it says all of that already.
     ///
     /// `now`, as in `2026-01-31T00:00:00Z`, becomes the `lastTransitionTime` of the conditions whose
-    /// `status` changes; the others keep theirs. Entries of others are never changed.
+    /// `status` changes; the others keep theirs. Entries of others are never changed. Where nothing is said,
+    /// whoever asks knows that something of ours is there: Gateways and classes do not show whose it is.
     pub fn write(&self, live: &Value, now: &str) -> Option<Write> {
         let said = &self.status;
         match self.object.kind {
             Kind::HTTPRoute | Kind::GRPCRoute | Kind::TCPRoute | Kind::TLSRoute => self.route(live, now),
+            Kind::Gateway | Kind::GatewayClass | Kind::Service if !self.says => self.withdraw(live),
             Kind::Gateway => {
                 let (conditions, mut difference) = self.conditions(live, now);
                 let (listeners, in_listeners) = listeners(live, said, now);
@@ -67,11 +69,19 @@ impl Applied {
                 let features = &said["supportedFeatures"];
                 write(json!({"conditions": conditions, "supportedFeatures": features}), difference)
             }
-            Kind::Service
-            | Kind::ServiceEntry
+            Kind::ServiceEntry
             | Kind::WorkloadEntry
             | Kind::AuthorizationPolicy
-            | Kind::RequestAuthentication
+            | Kind::RequestAuthentication => {
+                let (ours, difference) = self.conditions(live, now);
+                let others = live["conditions"].as_array().into_iter().flatten();
+                let is_own = |kind: &str| self.own.contains(&kind);
+                let others = others.filter(|one| !one["type"].as_str().is_some_and(is_own)).cloned();
+                let conditions: Vec<_> = others.chain(ours).collect();
+                let written = write(json!({"conditions": conditions}), difference)?;
+                Some(Write { exclusive: true, ..written })
+            }
+            Kind::Service
             | Kind::Namespace
             | Kind::EndpointSlice
             | Kind::Pod
@@ -83,6 +93,13 @@ impl Applied {
         }
     }
 
+    fn withdraw(&self, live: &Value) -> Option<Write> {
+        let own = by(&live["conditions"], "type").into_keys().any(|kind| self.own.contains(&kind));
+        let more = ["listeners", "addresses", "supportedFeatures"];
+        let more = more.iter().any(|field| live[field].as_array().is_some_and(|list| !list.is_empty()));
+        (own || more).then_some(Write { status: None, urgency: Urgency::Now, exclusive: true })
+    }
+
     fn conditions(&self, live: &Value, now: &str) -> (Vec<Value>, Difference) {
         let is_own = |kind: &str| self.own.contains(&kind);
         entries::conditions(&live["conditions"], &self.status["conditions"], is_own, now)
@@ -92,7 +109,6 @@ impl Applied {
         let live = live["parents"].as_array().map(Vec::as_slice).unwrap_or_default();
         let (mine, mut parents): (Vec<_>, Vec<_>) =
             live.iter().cloned().partition(|parent| parent["controllerName"] == CONTROLLER);
-        let exclusive = !parents.is_empty();
         let said = self.status["parents"].as_array().map(Vec::as_slice).unwrap_or_default();
         let gone = |parent: &Value| !said.iter().any(|said| said["parentRef"] == parent["parentRef"]);
         let mut difference = if mine.iter().any(gone) { Difference::Real } else { Difference::None };
@@ -107,7 +123,7 @@ impl Applied {
             parents.push(parent);
         }
         let written = write(json!({"parents": parents}), difference)?;
-        Some(Write { exclusive, ..written })
+        Some(Write { exclusive: true, ..written })
     }
 }
 
@@ -141,5 +157,5 @@ fn write(status: Value, difference: Difference) -> Option<Write> {
         Difference::Unconfirmed => Urgency::IfItLasts,
         Difference::Real => Urgency::Now,
     };
-    Some(Write { status, urgency, exclusive: false })
+    Some(Write { status: Some(status), urgency, exclusive: false })
 }

@@ -64,12 +64,12 @@ fn name(kind: Kind) -> String {
 }
 
 /// Any field is taken, as the types that read the objects are what is tested. What every real definition
-/// of these kinds has is there: all versions, and a status that is written apart.
+/// of these kinds has is there: all versions, and a status that is written apart, with the lists that are
+/// maps to a server-side apply.
 fn definition(kind: Kind) -> Value {
     let version = |(index, version): (usize, &&str)| {
         let mut version = json!({
-            "name": version, "served": true, "storage": index == 0,
-            "schema": {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}},
+            "name": version, "served": true, "storage": index == 0, "schema": {"openAPIV3Schema": schema(kind)},
         });
         if kind != Kind::EndpointSlice {
             version["subresources"] = json!({"status": {}});
@@ -93,5 +93,55 @@ fn definition(kind: Kind) -> Value {
             },
             "versions": kind.versions().iter().enumerate().map(version).collect::<Vec<_>>(),
         },
+    })
+}
+
+fn schema(kind: Kind) -> Value {
+    let anything = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    let Some(lists) = lists(kind) else { return anything };
+    let mut status = anything.clone();
+    status["properties"] = lists;
+    json!({"type": "object", "properties": {"spec": anything, "status": status}})
+}
+
+/// The lists in a status, as Gateway API and Istio define them; `None` for kinds without a status of theirs.
+fn lists(kind: Kind) -> Option<Value> {
+    // What is not said to be a map is one value.
+    let atomic = json!({
+        "type": "array", "items": {"type": "object", "x-kubernetes-preserve-unknown-fields": true},
+    });
+    let map = |key: &str, more: Value| {
+        let mut item = json!({
+            "type": "object", "x-kubernetes-preserve-unknown-fields": true, "required": [key],
+            "properties": {key: {"type": "string"}},
+        });
+        if let (Some(fields), Value::Object(more)) = (item["properties"].as_object_mut(), more) {
+            fields.extend(more);
+        }
+        json!({
+            "type": "array", "items": item,
+            "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": [key],
+        })
+    };
+    let conditions = map("type", json!({}));
+    Some(match kind {
+        Kind::Gateway => {
+            let listeners = map("name", json!({"conditions": conditions}));
+            json!({"conditions": conditions, "listeners": listeners, "addresses": atomic})
+        }
+        Kind::GatewayClass => {
+            json!({"conditions": conditions, "supportedFeatures": map("name", json!({}))})
+        }
+        Kind::HTTPRoute | Kind::GRPCRoute | Kind::TCPRoute | Kind::TLSRoute => json!({"parents": atomic}),
+        Kind::ServiceEntry
+        | Kind::WorkloadEntry
+        | Kind::AuthorizationPolicy
+        | Kind::RequestAuthentication => json!({"conditions": atomic}),
+        Kind::Namespace
+        | Kind::Service
+        | Kind::EndpointSlice
+        | Kind::Pod
+        | Kind::ConfigMap
+        | Kind::ReferenceGrant => return None,
     })
 }

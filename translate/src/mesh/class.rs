@@ -74,7 +74,15 @@ impl Classes {
         }
     }
 
-    /// The classes that are there without anybody doing anything, for messages.
+    /// The names of the classes that are there without anybody doing anything.
+    pub const fn own(self) -> &'static [&'static str] {
+        match self {
+            Self::Replace => &[ISTIO_WAYPOINT, PORTOLAN_WAYPOINT],
+            Self::Beside => &[PORTOLAN_WAYPOINT],
+        }
+    }
+
+    /// The same for messages.
     pub(crate) const fn known(self) -> &'static str {
         match self {
             Self::Replace => "istio-waypoint or portolan-waypoint",

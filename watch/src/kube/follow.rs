@@ -22,6 +22,7 @@ use translate::Change;
 
 use super::{
     api::{Api, Events, From},
+    live::Onlooker,
     part::Part,
     shelf::Shelf,
     trouble::Trouble,
@@ -113,6 +114,12 @@ impl Follower {
             complete: false,
             failures: 0,
         }
+    }
+
+    /// Shows the statuses of its objects to somebody.
+    pub(super) fn shown_to(mut self, onlooker: Option<&Onlooker>) -> Self {
+        self.shelf = self.shelf.shown_to(onlooker.cloned());
+        self
     }
 
     /// Follows until nobody listens.

@@ -14,6 +14,7 @@
 mod api;
 mod board;
 mod follow;
+mod live;
 mod once;
 mod part;
 mod permissions;
@@ -32,10 +33,12 @@ use self::{
     api::Api,
     board::Board,
     follow::{Follower, NobodyListens},
+    live::Onlooker,
     part::Part,
 };
 use crate::{Complaint, Source, Update, Wanted};
 
+pub use live::Live;
 pub use once::{Unread, read_asked, read_cluster, read_referenced};
 pub use permissions::{Permissions, permissions};
 
@@ -57,6 +60,7 @@ pub struct ClusterSource {
     asked: Option<UnboundedReceiver<BTreeMap<ObjectRef, bool>>>,
     observer: Observer,
     missing: Missing,
+    onlooker: Option<Onlooker>,
 }
 
 /// Why an API server can no longer be followed. That it is away is no reason.
@@ -79,6 +83,7 @@ impl ClusterSource {
             asked: None,
             observer: Arc::new(|_| {}),
             missing: Arc::new(|_| {}),
+            onlooker: None,
         }
     }
 
@@ -112,6 +117,20 @@ impl ClusterSource {
         self.missing = Arc::new(observer);
         self
     }
+
+    /// Calls `look` with the status of every object of the kinds that have one, each time that the server
+    /// shows the object, and with `None` when it is gone: before what became of the object is sent, and for
+    /// objects that are sent only. `manager` is the field manager of whoever asks. It is called by several
+    /// tasks, of one object always by the same.
+    #[must_use]
+    pub fn on_status(
+        mut self,
+        manager: &str,
+        look: impl Fn(ObjectRef, Option<Live>) + Send + Sync + 'static,
+    ) -> Self {
+        self.onlooker = Some(Onlooker { manager: manager.into(), look: Arc::new(look) });
+        self
+    }
 }
 
 impl fmt::Debug for ClusterSource {
@@ -124,7 +143,7 @@ impl Source for ClusterSource {
     type Error = ClusterError;
 
     async fn run(self, updates: Sender<Update>) -> Result<Infallible, ClusterError> {
-        let Self { client, wanted, mut asked, observer, missing } = self;
+        let Self { client, wanted, mut asked, observer, missing, onlooker } = self;
         let api = Arc::new(Api::new(client));
         let parts = Part::all(&wanted);
         let mut board = Board::new(&parts);
@@ -132,7 +151,8 @@ impl Source for ClusterSource {
         // Dropped with this, and every part with it.
         let mut followers = JoinSet::new();
         for (index, part) in parts.into_iter().enumerate() {
-            followers.spawn(Follower::new(Arc::clone(&api), part, index, tell.clone()).run());
+            let follower = Follower::new(Arc::clone(&api), part, index, tell.clone());
+            followers.spawn(follower.shown_to(onlooker.as_ref()).run());
         }
         let mut named = BTreeMap::<ObjectRef, (usize, AbortHandle)>::new();
         let (mut complaints, mut ready) = (Vec::new(), false);

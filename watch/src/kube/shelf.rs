@@ -9,7 +9,10 @@ use proto::{DecodeError, Decoded, Kind, Object, ObjectRef};
 use serde_json::Value;
 use translate::Change;
 
-use super::part::{Part, Scope};
+use super::{
+    live::{Live, Onlooker, has_status},
+    part::{Part, Scope},
+};
 use crate::{
     complaint::{Complaint, Severity, Spot},
     diff::Marks,
@@ -30,6 +33,8 @@ pub(super) struct Shelf {
     changes: Vec<Change>,
     /// Whether what is wrong has changed and was not yet told.
     worse_or_better: bool,
+    /// Whom to show statuses.
+    onlooker: Option<Onlooker>,
 }
 
 impl Shelf {
@@ -42,7 +47,14 @@ impl Shelf {
             listed: BTreeSet::new(),
             changes: Vec::new(),
             worse_or_better: false,
+            onlooker: None,
         }
+    }
+
+    /// Shows the statuses of its objects to somebody, if they have any.
+    pub(super) fn shown_to(mut self, onlooker: Option<Onlooker>) -> Self {
+        self.onlooker = onlooker.filter(|_| has_status(self.kind));
+        self
     }
 
     /// A list begins. Whatever an earlier one that did not come to its end named is asked for again.
@@ -53,7 +65,9 @@ impl Shelf {
     /// The list is whole: what it did not name is gone.
     pub(super) fn end(&mut self) {
         let listed = mem::take(&mut self.listed);
-        self.changes.extend(self.marks.retain(&listed));
+        for gone in self.marks.retain(&listed) {
+            self.gone(gone);
+        }
         let before = self.wrong.len();
         self.wrong.retain(|object, _| listed.contains(object));
         self.worse_or_better |= self.wrong.len() != before;
@@ -61,7 +75,9 @@ impl Shelf {
 
     /// Takes an object as the server gives it in `version`. One that cannot be read stays as it was.
     pub(super) fn put(&mut self, mut value: Value, version: &str) {
-        prepare(&mut value, self.kind, version);
+        name(&mut value, self.kind, version);
+        let live = self.onlooker.as_ref().map(|onlooker| Live::of(&value, &onlooker.manager));
+        prepare(&mut value, self.kind);
         let Some(claimed) = ObjectRef::of_manifest(&value) else { return };
         self.listed.insert(claimed.clone());
         let wrong = match Object::decode(value) {
@@ -71,6 +87,9 @@ impl Shelf {
             }
             Err(error) => vec![unreadable(&claimed, error)],
         };
+        if let (Some(onlooker), Some(_), true) = (&self.onlooker, &live, self.marks.contains(&claimed)) {
+            onlooker.tell(&claimed, live);
+        }
         if self.wrong.get(&claimed).map_or(&[][..], Vec::as_slice) != wrong {
             self.worse_or_better = true;
             self.wrong.insert(claimed.clone(), wrong);
@@ -80,10 +99,19 @@ impl Shelf {
 
     /// Takes away an object that the server gave in `version` and that is gone.
     pub(super) fn remove(&mut self, mut value: Value, version: &str) {
-        prepare(&mut value, self.kind, version);
+        name(&mut value, self.kind, version);
         let Some(object) = ObjectRef::of_manifest(&value) else { return };
-        self.changes.extend(self.marks.remove(&object));
+        if let Some(gone) = self.marks.remove(&object) {
+            self.gone(gone);
+        }
         self.worse_or_better |= self.wrong.remove(&object).is_some();
+    }
+
+    fn gone(&mut self, change: Change) {
+        if let (Some(onlooker), Change::Remove(object)) = (&self.onlooker, &change) {
+            onlooker.tell(object, None);
+        }
+        self.changes.push(change);
     }
 
     /// What moved since the last time.
@@ -129,9 +157,8 @@ impl Shelf {
     }
 }
 
-/// Items of a list do not say what they are. Who wrote which field is the bulk of an object, and nothing
-/// that we read; a status mostly is not either.
-fn prepare(value: &mut Value, kind: Kind, version: &str) {
+/// Items of a list do not say what they are.
+fn name(value: &mut Value, kind: Kind, version: &str) {
     let api_version = match kind.group() {
         "" => version.to_owned(),
         group => format!("{group}/{version}"),
@@ -139,9 +166,15 @@ fn prepare(value: &mut Value, kind: Kind, version: &str) {
     if let Some(object) = value.as_object_mut() {
         object.insert("apiVersion".to_owned(), api_version.into());
         object.insert("kind".to_owned(), kind.name().into());
-        if !keeps_status(kind) {
-            object.remove("status");
-        }
+    }
+}
+
+/// Who wrote which field is the bulk of an object, and nothing that we read; a status mostly is not either.
+fn prepare(value: &mut Value, kind: Kind) {
+    if let Some(object) = value.as_object_mut()
+        && !keeps_status(kind)
+    {
+        object.remove("status");
     }
     if let Some(metadata) = value["metadata"].as_object_mut() {
         metadata.remove("managedFields");
