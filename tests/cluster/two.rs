@@ -8,7 +8,7 @@ use deploy::permissions::permissions;
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Service};
 use kube::{Api, api::DeleteParams};
 use proto::Kind;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tests::{
     Loopback,
     cluster::{Cluster, WaypointPod},
@@ -19,8 +19,11 @@ use translate::Settings;
 
 use crate::{
     followed::{PATIENCE, permitted},
-    manifests::manifest,
+    manifests::{manifest, reference},
 };
+
+/// How many policies there is something to say of.
+const POLICIES: u32 = 40;
 
 async fn replica(kubeconfig: &Path, scratch: &Path, name: &str, namespace: &str) -> Result<Portolan> {
     let scratch = scratch.join(name);
@@ -83,7 +86,42 @@ async fn one_of_two_says_what_the_proxies_of_both_have_and_the_other_goes_on_wit
     let served = leader.events()?.iter().any(|event| event["message"] == "connected");
     assert!(!served, "it serves the proxy itself");
 
-    leader.kill()?;
+    let status = async |kind: Kind, name: &str| -> Result<Value> {
+        let live = cluster.objects(&reference(kind, ns, name), None)?.get(name).await?;
+        Ok(live.data["status"]["conditions"].clone())
+    };
+    until("the Gateway to say so", PATIENCE, async || {
+        let said = status(Kind::Gateway, "waypoint").await?;
+        let is_so = |condition: &Value| {
+            condition["type"] == "Programmed"
+                && condition["status"] == "True"
+                && condition["message"].as_str().is_some_and(|message| message.contains("1 of 1"))
+        };
+        Ok(said.as_array().is_some_and(|all| all.iter().any(is_so)).then_some(()))
+    })
+    .await?;
+
+    // It is killed while it writes what there is to say of these.
+    let name = |number: u32| format!("policy-{number}");
+    for number in 0..POLICIES {
+        if number == POLICIES / 2 {
+            leader.kill()?;
+        }
+        let mut policy = manifest(Kind::AuthorizationPolicy, ns, &name(number), "a");
+        policy["spec"]["targetRefs"] =
+            json!([{"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "waypoint"}]);
+        cluster.apply(&policy).await?;
+    }
+    for number in 0..POLICIES {
+        until("a policy's status", PATIENCE, async || {
+            let said = status(Kind::AuthorizationPolicy, &name(number)).await?;
+            let is_true =
+                |condition: &Value| condition["type"] == "Programmed" && condition["status"] == "True";
+            Ok(said.as_array().is_some_and(|all| all.iter().any(is_true)).then_some(()))
+        })
+        .await?;
+    }
+
     let services = Api::<Service>::namespaced(cluster.admin()?, ns);
     services.delete("waypoint", &DeleteParams::default()).await?;
     until("the Service to be made again", PATIENCE, async || Ok(services.get_opt("waypoint").await?)).await?;
