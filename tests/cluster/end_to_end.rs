@@ -13,10 +13,11 @@ use k8s_openapi::api::{
     apps::v1::Deployment,
     authentication::v1::{TokenReview, TokenReviewSpec},
     core::v1::{Secret, Service, ServiceAccount},
+    events::v1::Event,
 };
 use kube::{
     Api,
-    api::{DeleteParams, PostParams},
+    api::{DeleteParams, ListParams, PostParams},
 };
 use proto::{Kind, ObjectRef};
 use serde_json::{Value, json};
@@ -30,11 +31,12 @@ use tests::{
     process::{Objects, Options, Portolan},
     until,
 };
+use tokio::net::TcpListener;
 use translate::Settings;
 
 use crate::{
     followed::{PATIENCE, permitted},
-    manifests::manifest,
+    manifests::{manifest, reference},
 };
 
 const LIFETIME: Duration = Duration::from_mins(10);
@@ -101,6 +103,32 @@ impl Stage {
             event["message"].as_str().is_some_and(|text| text.starts_with("refused") && text.contains(why))
         };
         self.portolan.event(&format!("a refusal with {why:?}"), skip, refused).await
+    }
+
+    /// The object once its condition `Programmed` is so, and what it says.
+    async fn programmed(&self, kind: Kind, name: &str, status: &str, text: &str) -> Result<String> {
+        let api = self.cluster.objects(&reference(kind, &self.namespace, name), None)?;
+        until(&format!("{} {name} to be {status}, with {text:?}", kind.name()), PATIENCE, async || {
+            let object = serde_json::to_value(api.get(name).await?)?;
+            let conditions = object["status"]["conditions"].as_array().into_iter().flatten();
+            let mut conditions = conditions.filter(|it| it["type"] == "Programmed" && it["status"] == status);
+            let message = conditions.next().and_then(|it| it["message"].as_str()).map(str::to_owned);
+            Ok(message.filter(|message| message.contains(text)))
+        })
+        .await
+    }
+
+    /// The first Event about that Gateway.
+    async fn event_of(&self, gateway: &str) -> Result<Event> {
+        let events = Api::<Event>::namespaced(self.cluster.admin()?, &self.namespace);
+        until("an Event", PATIENCE, async || {
+            let all = events.list(&ListParams::default()).await?.items;
+            let about = |event: &Event| {
+                event.regarding.as_ref().is_some_and(|it| it.name.as_deref() == Some(gateway))
+            };
+            Ok(all.into_iter().find(about))
+        })
+        .await
     }
 
     /// Who comes to be connected, after the first `skip` lines.
@@ -172,9 +200,27 @@ async fn a_gateway_that_is_applied_becomes_a_waypoint_that_judges_and_nobody_els
     }
     let address = stage.loopback.address(1);
 
+    // Somebody else has the port for tunnels, and Envoy says that it cannot have what it is told. As that is
+    // the port of every pod on this machine, it is taken only while it is this pod's turn.
+    let second = stage.loopback.address(2);
+    let other = WaypointPod::start(&stage.cluster, ns, "other", second, xds, Some("garbage")).await?;
+    let occupied = TcpListener::bind((stage.loopback.address(9), hbone::PORT)).await?;
+    other.project(None).await?;
+    let words = stage.programmed(Kind::Gateway, "other", "False", "Listener connect_terminate").await;
+    let words = words.with_context(|| other.last_lines())?;
+    assert!(words.contains(":15008"), "these are not the words of Envoy: {words}");
+    let event = stage.event_of("other").await?;
+    assert_eq!(event.type_.as_deref(), Some("Warning"));
+    assert!(event.note.as_deref().is_some_and(|note| note.contains(":15008")), "{event:?}");
+    let mut skip = stage.portolan.events()?.len();
+    drop(occupied);
+    drop(other);
+    stage.portolan.event("it to be gone", skip, |event| event["message"] == "gone").await?;
+    let begun = stage.portolan.events()?.len();
+
     // Tokens that are not for this: Envoy shows whatever lies in the file.
     let stranger = stage.cluster.account(ns, "stranger").await?;
-    let mut skip = stage.portolan.events()?.len();
+    skip = stage.portolan.events()?.len();
     let wrong = stage.cluster.token(&stage.account("waypoint"), Some("istio-ca"), LIFETIME).await?;
     let mut pod = WaypointPod::start(&stage.cluster, ns, "waypoint", address, xds, Some(&wrong)).await?;
     stage.refused("not for \"portolan\"", skip).await.with_context(|| pod.last_lines())?;
@@ -189,7 +235,8 @@ async fn a_gateway_that_is_applied_becomes_a_waypoint_that_judges_and_nobody_els
     skip = stage.portolan.events()?.len();
     pod.project(Some("garbage")).await?;
     stage.refused("not that of a service account", skip).await?;
-    let sent = stage.portolan.events()?.into_iter().find(|event| event["message"] == "sent");
+    let events = stage.portolan.events()?;
+    let sent = events.iter().skip(begun).find(|event| event["message"] == "sent");
     assert_eq!(sent, None, "somebody was told something");
 
     // And its own, not bound to its pod yet.
@@ -199,6 +246,7 @@ async fn a_gateway_that_is_applied_becomes_a_waypoint_that_judges_and_nobody_els
     let authority = stage.authority().await?;
     assert_eq!(stage.ask(&authority, address).await?, 200);
     assert_eq!(stage.connected(skip).await?, format!("{ns}/waypoint"));
+    stage.programmed(Kind::Gateway, "waypoint", "True", "1 of 1 waypoint proxies have it").await?;
 
     let mut policy = manifest(Kind::AuthorizationPolicy, ns, "nobody", "a");
     policy["spec"]["targetRefs"] = json!([{"group": "", "kind": "Service", "name": "web"}]);
@@ -215,8 +263,12 @@ async fn a_gateway_that_is_applied_becomes_a_waypoint_that_judges_and_nobody_els
     times.sort();
     // Told and not asserted: it depends on the machine.
     eprintln!("a policy applied bites after {:?}, the median of {EDITS}: {times:?}", times[EDITS / 2]);
+    pod.freeze()?;
     stage.cluster.apply(&policy).await?;
-    stage.becomes(&authority, address, 403).await?;
+    stage.programmed(Kind::AuthorizationPolicy, "nobody", "False", "0 of 1").await?;
+    pod.thaw()?;
+    stage.programmed(Kind::AuthorizationPolicy, "nobody", "True", "all proxies of waypoint").await?;
+    assert_eq!(stage.ask(&authority, address).await?, 403, "the status said that it is in force");
 
     // A token that replaces the first one is what Envoy shows next, and it says which pod that is.
     pod.project(None).await?;
