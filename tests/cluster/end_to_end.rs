@@ -131,6 +131,28 @@ impl Stage {
         .await
     }
 
+    /// Runs a pod that cannot have what it is told, and waits until that is said of its Gateway.
+    async fn a_rejection_is_said(&self, gateway: &str) -> Result<()> {
+        let (ns, xds) = (self.namespace.as_str(), self.portolan.address());
+        // Somebody else has the port for tunnels, and Envoy says that it cannot have what it is told. As that is
+        // the port of every pod on this machine, it is taken only while it is this pod's turn.
+        let second = self.loopback.address(2);
+        let other = WaypointPod::start(&self.cluster, ns, gateway, second, xds, Some("garbage")).await?;
+        let occupied = TcpListener::bind((self.loopback.address(9), hbone::PORT)).await?;
+        other.project(None).await?;
+        let words = self.programmed(Kind::Gateway, gateway, "False", "Listener connect_terminate").await;
+        let words = words.with_context(|| other.last_lines())?;
+        assert!(words.contains(":15008"), "these are not the words of Envoy: {words}");
+        let event = self.event_of(gateway).await?;
+        assert_eq!(event.type_.as_deref(), Some("Warning"));
+        assert!(event.note.as_deref().is_some_and(|note| note.contains(":15008")), "{event:?}");
+        let skip = self.portolan.events()?.len();
+        drop(occupied);
+        drop(other);
+        self.portolan.event("it to be gone", skip, |event| event["message"] == "gone").await?;
+        Ok(())
+    }
+
     /// Who comes to be connected, after the first `skip` lines.
     async fn connected(&self, skip: usize) -> Result<String> {
         let event = self.portolan.event("a proxy", skip, |event| event["message"] == "connected").await?;
@@ -200,27 +222,12 @@ async fn a_gateway_that_is_applied_becomes_a_waypoint_that_judges_and_nobody_els
     }
     let address = stage.loopback.address(1);
 
-    // Somebody else has the port for tunnels, and Envoy says that it cannot have what it is told. As that is
-    // the port of every pod on this machine, it is taken only while it is this pod's turn.
-    let second = stage.loopback.address(2);
-    let other = WaypointPod::start(&stage.cluster, ns, "other", second, xds, Some("garbage")).await?;
-    let occupied = TcpListener::bind((stage.loopback.address(9), hbone::PORT)).await?;
-    other.project(None).await?;
-    let words = stage.programmed(Kind::Gateway, "other", "False", "Listener connect_terminate").await;
-    let words = words.with_context(|| other.last_lines())?;
-    assert!(words.contains(":15008"), "these are not the words of Envoy: {words}");
-    let event = stage.event_of("other").await?;
-    assert_eq!(event.type_.as_deref(), Some("Warning"));
-    assert!(event.note.as_deref().is_some_and(|note| note.contains(":15008")), "{event:?}");
-    let mut skip = stage.portolan.events()?.len();
-    drop(occupied);
-    drop(other);
-    stage.portolan.event("it to be gone", skip, |event| event["message"] == "gone").await?;
+    stage.a_rejection_is_said("other").await?;
     let begun = stage.portolan.events()?.len();
 
     // Tokens that are not for this: Envoy shows whatever lies in the file.
     let stranger = stage.cluster.account(ns, "stranger").await?;
-    skip = stage.portolan.events()?.len();
+    let mut skip = stage.portolan.events()?.len();
     let wrong = stage.cluster.token(&stage.account("waypoint"), Some("istio-ca"), LIFETIME).await?;
     let mut pod = WaypointPod::start(&stage.cluster, ns, "waypoint", address, xds, Some(&wrong)).await?;
     stage.refused("not for \"portolan\"", skip).await.with_context(|| pod.last_lines())?;
