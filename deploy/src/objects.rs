@@ -8,7 +8,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use proto::ObjectRef;
+use proto::{Name, ObjectRef};
 use tokio::{
     sync::mpsc::{Sender, UnboundedReceiver, UnboundedSender},
     time::sleep,
@@ -20,7 +20,6 @@ use watch::{ClusterSource, Complaint, DirectorySource, Live, Severity, Source, U
 use crate::{
     admin::{Health, Pages},
     metrics::Requests,
-    status::FIELD_MANAGER,
 };
 
 /// How often a server that does not answer at the start is asked again.
@@ -50,6 +49,15 @@ pub struct Cluster {
 pub fn wanted(settings: &Settings) -> Wanted {
     let (namespace, labels) = settings.class_defaults();
     Wanted::by_reference([settings.mesh_config()]).with_labels(namespace, labels)
+}
+
+/// Who is told of the statuses that a cluster shows.
+#[derive(Debug)]
+pub(crate) struct Lives {
+    /// Whose entries are looked for: a field manager.
+    pub(crate) manager: Name,
+    /// What an object's status is, and nothing once the object is gone.
+    pub(crate) to: UnboundedSender<(ObjectRef, Option<Live>)>,
 }
 
 impl Objects {
@@ -93,7 +101,7 @@ impl Objects {
         wanted: Wanted,
         asked: UnboundedReceiver<BTreeMap<ObjectRef, bool>>,
         updates: Sender<Update>,
-        lives: Option<UnboundedSender<(ObjectRef, Option<Live>)>>,
+        lives: Option<Lives>,
         pages: Pages,
     ) -> anyhow::Result<()> {
         match self {
@@ -103,10 +111,10 @@ impl Objects {
             }
             Self::Cluster(Cluster { client, .. }) => {
                 let mut source = ClusterSource::new(client).wanting(wanted).following(asked);
-                if let Some(lives) = lives {
-                    source = source.on_status(FIELD_MANAGER, move |object, live| {
+                if let Some(Lives { manager, to }) = lives {
+                    source = source.on_status(&manager, move |object, live| {
                         // Whoever listened is gone only when everything is about to end.
-                        lives.send((object, live)).ok();
+                        to.send((object, live)).ok();
                     });
                 }
                 let health = pages.health.clone();

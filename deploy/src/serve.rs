@@ -82,7 +82,7 @@ pub async fn serve(options: Options, stop: CancellationToken) -> anyhow::Result<
     let (tell, hears) = mpsc::channel(16);
     let (want, asked) = mpsc::unbounded_channel();
     let (hear, others) = mpsc::channel(1);
-    let ways = writers::start(&mut tasks, &objects, settings.classes, writing, &pages.metrics, tell, hear);
+    let ways = writers::start(&mut tasks, &objects, &settings, writing, &pages.metrics, tell, hear);
     let Ways { mut outbox, lives } = ways;
     outbox.wanted = objects.is_cluster().then_some(want);
     outbox.accounts = Some(accounts);

@@ -2,13 +2,12 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use ::watch::Live;
-use proto::{Name, ObjectRef};
+use proto::Name;
 use tokio::sync::{
-    mpsc::{Sender, UnboundedSender, unbounded_channel},
+    mpsc::{Sender, unbounded_channel},
     watch,
 };
-use translate::{Change, Classes};
+use translate::{Change, Settings};
 
 use crate::{
     deployer,
@@ -16,7 +15,7 @@ use crate::{
     events::Recorder,
     lease::{Candidate, Timing},
     metrics::Metrics,
-    objects::{Cluster, Objects},
+    objects::{Cluster, Lives, Objects},
     place::Place,
     progress::Reports,
     replicas::{Replica, Rhythm},
@@ -44,7 +43,7 @@ pub(crate) struct Ways {
     /// For what follows from commits.
     pub(crate) outbox: Outbox,
     /// For the statuses that the source of objects shows.
-    pub(crate) lives: Option<UnboundedSender<(ObjectRef, Option<Live>)>>,
+    pub(crate) lives: Option<Lives>,
 }
 
 /// Starts everything that writes where the objects come from. What becomes of it is sent to `told`, and what
@@ -52,7 +51,7 @@ pub(crate) struct Ways {
 pub(crate) fn start(
     tasks: &mut Tasks,
     objects: &Objects,
-    classes: Classes,
+    settings: &Settings,
     writing: Writing,
     metrics: &Metrics,
     told: Sender<Change>,
@@ -90,7 +89,9 @@ pub(crate) fn start(
     let (look, lives) = unbounded_channel();
     let (complete, is_complete) = watch::channel(false);
     let inbox = status::Inbox { statuses, lives, leads: leads.clone(), complete: is_complete };
-    let writing = status::run(client.clone(), status::Options::new(classes), inbox, Some(teller));
+    let manager = status::field_manager(settings.revision.as_deref());
+    let options = status::Options::new(settings.classes, Name::clone(&manager));
+    let writing = status::run(client.clone(), options, inbox, Some(teller));
     tasks.spawn_forever("writer of statuses", async move { Ok(writing.await?) });
     let (to, orders) = unbounded_channel();
     tasks.spawn_forever("deployer", async move {
@@ -104,7 +105,7 @@ pub(crate) fn start(
         reports: Some(report),
         ..Outbox::default()
     };
-    Ways { outbox, lives: Some(look) }
+    Ways { outbox, lives: Some(Lives { manager, to: look }) }
 }
 
 /// Shows in the metrics whether we lead, by a receiver of their own: as long as somebody has one of `leads`,

@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use deploy::{
     deployer::Permission,
     events::{self, Recorder},
-    status::{self, FIELD_MANAGER, Inbox, Options, Timing},
+    status::{self, Inbox, Options, Timing},
 };
 use k8s_openapi::api::rbac::v1::PolicyRule;
 use kube::Client;
@@ -110,7 +110,12 @@ impl Scribe {
             lasting: Duration::from_millis(500),
             spacing: Duration::from_millis(100),
         };
-        let options = Options { timing, per_second: 1_000, burst: 1_000, ..Options::new(classes) };
+        let options = Options {
+            timing,
+            per_second: 1_000,
+            burst: 1_000,
+            ..Options::new(classes, status::field_manager(None))
+        };
         tasks.spawn(async move {
             status::run(client, options, inbox, Some(teller)).await.expect("the writer of statuses ended");
         });
@@ -123,7 +128,7 @@ impl Scribe {
         };
         let is_shown = is_ours.clone();
         let source = ClusterSource::new(cluster.admin()?).wanting(Wanted::default());
-        let source = source.on_status(FIELD_MANAGER, move |object, live| {
+        let source = source.on_status(&status::field_manager(None), move |object, live| {
             if is_shown(&object) {
                 look.send((object, live)).ok();
             }

@@ -89,6 +89,11 @@ impl Settings {
         }
     }
 
+    /// The name of our revision, as in `istio.io/rev`.
+    pub fn own_revision(&self) -> Name {
+        self.revision.clone().unwrap_or_else(|| "default".into())
+    }
+
     /// The ConfigMaps that hold the defaults of classes: in that namespace, those with any of these labels.
     pub fn class_defaults(&self) -> (&Name, [&'static str; 2]) {
         (&self.root_namespace, DEFAULTS_LABELS)

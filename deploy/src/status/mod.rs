@@ -24,7 +24,7 @@ mod writer;
 
 pub use permissions::permissions;
 pub use write::{Urgency, Write};
-pub use writer::{FIELD_MANAGER, Inbox, Options, Timing, run};
+pub use writer::{Inbox, Options, Timing, field_manager, run};
 
 use proto::{Kind, ObjectRef};
 use serde_json::{Value, json};

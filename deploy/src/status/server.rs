@@ -6,15 +6,21 @@ use kube::{
     Api, Client,
     api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams},
 };
-use proto::{Kind, ObjectRef};
+use proto::{Kind, Name, ObjectRef};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 use watch::Live;
 
-use super::writer::FIELD_MANAGER;
-
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The server that is written to, and as whom.
+#[derive(Clone)]
+pub(super) struct Server {
+    pub(super) client: Client,
+    /// The field manager.
+    pub(super) manager: Name,
+}
 
 /// What became of a write.
 #[derive(Debug, PartialEq)]
@@ -36,13 +42,13 @@ pub(super) enum Outcome {
 }
 
 /// Applies `body`, a manifest with the status only, to the status of `object`.
-pub(super) async fn apply(client: Client, object: &ObjectRef, api_version: &str, body: &Value) -> Outcome {
-    let mut outcome = patch(&client, object, api_version, body, Form::Apply).await;
+pub(super) async fn apply(server: &Server, object: &ObjectRef, api_version: &str, body: &Value) -> Outcome {
+    let mut outcome = patch(server, object, api_version, body, Form::Apply).await;
     if let Outcome::Refused(why) = &outcome
         && why.contains("null")
         && body.get("status").is_none()
     {
-        outcome = empty(&client, object, api_version, body, why).await;
+        outcome = empty(server, object, api_version, body, why).await;
     } else if let Outcome::Refused(_) = outcome
         && body["status"]["supportedFeatures"].is_array()
     {
@@ -51,14 +57,14 @@ pub(super) async fn apply(client: Client, object: &ObjectRef, api_version: &str,
         if let Some(status) = less["status"].as_object_mut() {
             status.remove("supportedFeatures");
         }
-        outcome = patch(&client, object, api_version, &less, Form::Apply).await;
+        outcome = patch(server, object, api_version, &less, Form::Apply).await;
     }
     outcome
 }
 
 /// Takes away all that was ours where the server would make nulls of what has nothing else, and then refuses
 /// them: lists first, by their names, and in the end the whole status.
-async fn empty(client: &Client, object: &ObjectRef, api_version: &str, body: &Value, why: &str) -> Outcome {
+async fn empty(server: &Server, object: &ObjectRef, api_version: &str, body: &Value, why: &str) -> Outcome {
     const LISTS: [&str; 4] = ["conditions", "listeners", "addresses", "supportedFeatures"];
     let (mut body, mut why) = (body.clone(), why.to_owned());
     loop {
@@ -68,13 +74,13 @@ async fn empty(client: &Client, object: &ObjectRef, api_version: &str, body: &Va
         let lists = if all { LISTS.to_vec() } else { named };
         let mut merged = body.clone();
         merged["status"] = lists.into_iter().map(|list| (list.to_owned(), Value::Null)).collect();
-        let merged = patch(client, object, api_version, &merged, Form::Merge).await;
+        let merged = patch(server, object, api_version, &merged, Form::Merge).await;
         let Outcome::Written(written) = &merged else { return merged };
         if all {
             return merged;
         }
         body["metadata"]["resourceVersion"] = json!(&*written.version);
-        let applied = patch(client, object, api_version, &body, Form::Apply).await;
+        let applied = patch(server, object, api_version, &body, Form::Apply).await;
         let Outcome::Refused(next) = &applied else { return applied };
         if *next == why {
             return applied;
@@ -92,17 +98,18 @@ enum Form {
     Merge,
 }
 
-async fn patch(client: &Client, object: &ObjectRef, api_version: &str, body: &Value, form: Form) -> Outcome {
+async fn patch(server: &Server, object: &ObjectRef, api_version: &str, body: &Value, form: Form) -> Outcome {
+    let Server { client, manager } = server;
     let api = api(client, object, api_version);
     let (parameters, patch) = match form {
         // Ours by force: whoever else writes an entry of our name writes what we say better.
-        Form::Apply => (PatchParams::apply(FIELD_MANAGER).force(), Patch::Apply(body)),
-        Form::Merge => (PatchParams::apply(FIELD_MANAGER), Patch::Merge(body)),
+        Form::Apply => (PatchParams::apply(manager).force(), Patch::Apply(body)),
+        Form::Merge => (PatchParams::apply(manager), Patch::Merge(body)),
     };
     let answer = api.patch_status(&object.name, &parameters, &patch);
     match timeout(PATIENCE, answer).await {
         Ok(Ok(written)) => match serde_json::to_value(&written) {
-            Ok(written) => Outcome::Written(Live::of(&written, FIELD_MANAGER)),
+            Ok(written) => Outcome::Written(Live::of(&written, manager)),
             Err(error) => Outcome::Failed(error.to_string()),
         },
         Ok(Err(error)) => failed(&error),
@@ -111,7 +118,8 @@ async fn patch(client: &Client, object: &ObjectRef, api_version: &str, body: &Va
 }
 
 /// Makes a GatewayClass of ours, if there is none of its name.
-pub(super) async fn make_class(client: Client, name: &str, controller: &str) -> Outcome {
+pub(super) async fn make_class(server: &Server, name: &str, controller: &str) -> Outcome {
+    let Server { client, manager } = server;
     let object = ObjectRef { kind: Kind::GatewayClass, namespace: "".into(), name: name.into() };
     let mut outcome = Outcome::Gone;
     for version in Kind::GatewayClass.versions() {
@@ -125,11 +133,11 @@ pub(super) async fn make_class(client: Client, name: &str, controller: &str) -> 
             Ok(class) => class,
             Err(error) => return Outcome::Refused(error.to_string()),
         };
-        let api = api(&client, &object, version);
-        let parameters = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..<_>::default() };
+        let api = api(client, &object, version);
+        let parameters = PostParams { field_manager: Some(manager.to_string()), ..<_>::default() };
         outcome = match timeout(PATIENCE, api.create(&parameters, &class)).await {
             Ok(Ok(made)) => {
-                Outcome::Written(Live::of(&serde_json::to_value(&made).unwrap_or_default(), FIELD_MANAGER))
+                Outcome::Written(Live::of(&serde_json::to_value(&made).unwrap_or_default(), manager))
             }
             Ok(Err(error)) => failed(&error),
             Err(_) => Outcome::Away(format!("no answer within {} s", PATIENCE.as_secs()), None),

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use ::watch::Live;
 use kube::Client;
-use proto::{Kind, ObjectRef};
+use proto::{Kind, Name, ObjectRef};
 use tokio::{
     sync::{mpsc::UnboundedReceiver, watch},
     task::{JoinError, JoinSet},
@@ -20,13 +20,19 @@ use super::{
     ledger::{Ledger, Work},
     pace::Pace,
     permissions,
-    server::{self, Outcome, apply, make_class},
+    server::{self, Outcome, Server, apply, make_class},
 };
 use crate::events::Teller;
 
 /// The field manager of all that we say in statuses, and of nothing else that we write: where an API server
-/// does not tell a status from the rest, an apply of the one would take away the other.
-pub const FIELD_MANAGER: &str = "portolan.dev/status";
+/// does not tell a status from the rest, an apply of the one would take away the other. Each revision has
+/// its own, or one would take away what another says of its own Gateways.
+pub fn field_manager(revision: Option<&str>) -> Name {
+    match revision {
+        None => "portolan.dev/status".into(),
+        Some(revision) => format!("portolan.dev/status-{revision}").into(),
+    }
+}
 
 /// The rests after nobody answered, and after we were told that we may not: the first, and the longest.
 const AWAY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
@@ -51,8 +57,10 @@ pub struct Inbox {
 }
 
 /// How it is done.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Options {
+    /// As whom: [`field_manager`].
+    pub manager: Name,
     /// Which classes of waypoints are ours.
     pub classes: Classes,
     /// What is waited for.
@@ -68,13 +76,13 @@ pub struct Options {
 impl Options {
     /// Ten thousand routes that are new take less than two minutes, and an API server that serves thousands of
     /// requests in a second does not notice.
-    pub fn new(classes: Classes) -> Self {
+    pub fn new(classes: Classes, manager: Name) -> Self {
         let timing = Timing {
             window: Duration::from_millis(200),
             lasting: Duration::from_secs(5),
             spacing: Duration::from_secs(1),
         };
-        Self { classes, timing, at_once: 8, per_second: 100, burst: 100 }
+        Self { manager, classes, timing, at_once: 8, per_second: 100, burst: 100 }
     }
 }
 
@@ -128,7 +136,7 @@ pub async fn run(
 }
 
 struct Writer {
-    client: Client,
+    server: Server,
     options: Options,
     ledger: Ledger,
     classes: OwnClasses,
@@ -147,9 +155,9 @@ struct Writer {
 
 impl Writer {
     fn new(client: Client, options: Options, teller: Option<Teller>) -> Self {
-        let Options { classes, timing, at_once: _, per_second, burst } = options;
+        let Options { classes, timing, per_second, burst, .. } = options;
         Self {
-            client,
+            server: Server { client, manager: Name::clone(&options.manager) },
             options,
             ledger: Ledger::new(classes, timing),
             classes: OwnClasses::new(classes),
@@ -191,15 +199,15 @@ impl Writer {
         self.away = self.away.filter(|until| *until > now);
         self.ledger.ripen(now);
         while self.away.is_none() && self.running.len() < self.options.at_once && self.pace.next(now) <= now {
-            let Self { classes, ledger, client, held, running, .. } = self;
-            let client = client.clone();
+            let Self { classes, ledger, server, held, running, .. } = self;
+            let server = server.clone();
             if let Some(name) = classes.take(|class| ledger.is_there(class), now) {
                 running.spawn(async move {
-                    Ended::Class(name, make_class(client, name, translate::CONTROLLER).await)
+                    Ended::Class(name, make_class(&server, name, translate::CONTROLLER).await)
                 });
             } else if let Some(work) = ledger.take(held, now) {
                 running.spawn(async move {
-                    let outcome = apply(client, &work.object, &work.api, &work.body).await;
+                    let outcome = apply(&server, &work.object, &work.api, &work.body).await;
                     Ended::Write(work, outcome)
                 });
             } else {

@@ -41,12 +41,12 @@ fn bind(reads: &Reads, inputs: &Inputs, settings: &Settings, key: &Key) -> Optio
         service_type,
         port,
         parameters,
-        revision,
+        revision: _,
         has_addresses,
         problems,
     } = &waypoint.asks;
-    let own: Name = settings.revision.clone().unwrap_or_else(|| "default".into());
-    if *has_addresses || revision.as_ref().is_some_and(|revision| *revision != own) {
+    let own: Name = settings.own_revision();
+    if *has_addresses || waypoint.asks.is_of_another(&own) {
         return Some(InstallationOf {
             installing: Installing::Others,
             problems: Vec::new(),

@@ -58,6 +58,13 @@ pub(crate) struct Asks {
     pub(crate) problems: Vec<Problem>,
 }
 
+impl Asks {
+    /// Whether another revision of the mesh than `own` runs it and writes its status, as its label says.
+    pub(crate) fn is_of_another(&self, own: &Name) -> bool {
+        self.revision.as_ref().is_some_and(|revision| revision != own)
+    }
+}
+
 pub(crate) fn lower(object: &Gateway) -> Asks {
     let metadata = &object.metadata;
     let mut problems = Vec::new();

@@ -32,6 +32,9 @@ pub(super) fn of(
     key: &Key,
 ) -> Option<Status> {
     let waypoint = known.inputs.waypoints.get(reads, key)?;
+    if waypoint.asks.is_of_another(&settings.own_revision()) {
+        return None;
+    }
     let proxies = known.inputs.proxies.get(reads, key).map(|proxies| **proxies);
     let addresses = if proxies.is_some_and(|proxies| proxies.ready > 0) {
         addresses(reads, known, settings, waypoint, key)
