@@ -101,8 +101,10 @@ async fn a_status_that_nobody_reads_may_be_anything() -> Result<()> {
         let namespace = cluster.namespace("status").await?;
         for kind in [Kind::Gateway, Kind::HTTPRoute] {
             let mut odd = manifest(kind, &namespace, "o", "new");
-            // Conditions of a Gateway are a map of the API by their type, so that has to be text.
-            odd["status"] = json!({"conditions": [{"type": "3", "status": 3}], "parents": "none"});
+            // As odd as the definitions let through: which fields are lists, and by what, they say.
+            odd["status"] = json!({
+                "conditions": [{"type": "3", "status": 3}], "parents": [{"controllerName": 7}], "new": "none",
+            });
             cluster.apply(&odd).await?;
         }
         let followed = Followed::ready(cluster.admin()?, Wanted::default(), &namespace).await?;
