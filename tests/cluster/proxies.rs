@@ -44,7 +44,7 @@ async fn every_replica_is_asked_and_who_does_not_answer_is_named() -> Result<()>
     let labels = json!({"app.kubernetes.io/name": "portolan"});
     node.run(&cluster, &ns, "portolan-a", labels.clone(), first).await?;
     node.run(&cluster, &ns, "portolan-b", labels, second).await?;
-    node.run(&cluster, &ns, "another", json!({"app": "another"}), second).await?;
+    node.run(&cluster, &ns, "another", json!({"only-in": &ns}), second).await?;
 
     // By whoever may list pods and forward ports there, and nothing else.
     let account = cluster.account(&ns, "operator").await?;
@@ -74,6 +74,14 @@ async fn every_replica_is_asked_and_who_does_not_answer_is_named() -> Result<()>
     let mut once = names.clone();
     once.dedup();
     assert!(names.contains(&"connect_terminate") && names == once, "both have the same: {names:?}");
+
+    // Wherever it is, for who may list all pods.
+    let selector = format!("only-in={ns}");
+    let anywhere = ["proxy-status", "--selector", &selector, "-o", "json"];
+    let told = portolan(&kubeconfig, &anywhere).await?;
+    assert!(told.code == 1 && told.err.contains("--control-plane-namespace says where"), "{}", told.err);
+    let told = portolan(&cluster.kubeconfig(cluster.admin_token())?, &anywhere).await?;
+    assert_eq!((told.code, told.err.as_str()), (0, ""));
 
     two.kill()?;
     let told = portolan(&kubeconfig, &status).await?;

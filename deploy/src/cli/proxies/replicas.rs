@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use tokio::{net::TcpStream, time::timeout};
 
 use super::question::ask;
-use crate::{admin::debug::PORT, cli::cluster::CurrentCluster, objects::Cluster, place::NAMESPACE};
+use crate::{admin::debug::PORT, cli::cluster::CurrentCluster, objects::Cluster};
 
 /// How long it may take until there is a way to a pod.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -28,9 +28,9 @@ pub(super) struct Replicas {
     /// Ask the control plane there, by its `--debug`, and no cluster
     #[arg(long, value_name = "ADDRESS:PORT", conflicts_with_all = ["kubeconfig", "context", "control_plane_namespace", "selector"])]
     address: Option<SocketAddr>,
-    /// The namespace of the control plane
-    #[arg(long, value_name = "NAMESPACE", default_value = NAMESPACE)]
-    control_plane_namespace: String,
+    /// The namespace of the control plane [default: wherever its pods are]
+    #[arg(long, value_name = "NAMESPACE")]
+    control_plane_namespace: Option<String>,
     /// The labels of its pods
     #[arg(long, value_name = "SELECTOR", default_value = "app.kubernetes.io/name=portolan")]
     selector: String,
@@ -62,19 +62,26 @@ impl Replicas {
         }
         let Self { control_plane_namespace: namespace, selector, debug_port, cluster, .. } = self;
         let Cluster { client, .. } = cluster.connect().await?;
-        let pods = Api::<Pod>::namespaced(client, &namespace);
+        let pods = match &namespace {
+            Some(namespace) => Api::<Pod>::namespaced(client.clone(), namespace),
+            None => Api::all(client.clone()),
+        };
+        let place = namespace.map_or("any namespace".to_owned(), |name| format!("the namespace {name}"));
         let listed = pods.list(&ListParams::default().labels(&selector)).await;
-        let mut listed = listed.with_context(|| format!("the pods of {namespace} cannot be listed"))?.items;
+        let unlisted =
+            || format!("the pods of {place} cannot be listed; --control-plane-namespace says where to look");
+        let mut listed = listed.with_context(unlisted)?.items;
         listed.retain(|pod| !["Succeeded", "Failed"].contains(&phase(pod)));
         ensure!(
             !listed.is_empty(),
-            "there is no pod {selector} in the namespace {namespace}; --control-plane-namespace says where the \
-             control plane is, --address asks one that is in no cluster"
+            "there is no pod {selector} in {place}; --selector says which pods are the control plane, --address \
+             asks one that is in no cluster"
         );
         let asking = listed.into_iter().map(|pod| {
-            let pods = pods.clone();
+            let client = client.clone();
             async move {
-                let ObjectMeta { name, .. } = pod.metadata.clone();
+                let ObjectMeta { name, namespace, .. } = pod.metadata.clone();
+                let pods = Api::namespaced(client, &namespace.unwrap_or_default());
                 let replica = name.unwrap_or_default();
                 let answer = of_pod(&pods, &pod, &replica, debug_port, path).await;
                 Said { replica, answer }
