@@ -24,6 +24,7 @@ pub mod status;
 pub mod waypoint;
 
 mod acknowledgements;
+mod backoff;
 pub mod identities;
 mod journal;
 mod tasks;

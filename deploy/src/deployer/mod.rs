@@ -41,7 +41,10 @@ use self::{
     roots::Roots,
     writer::{Trouble, Writer},
 };
-use crate::waypoint::{self, Template};
+use crate::{
+    backoff::rest,
+    waypoint::{self, Template},
+};
 
 /// How soon what failed is tried again; each failure doubles it.
 const RETRY: Duration = Duration::from_secs(1);
@@ -233,7 +236,7 @@ impl Deployer {
         let (hindered, again) = self.reconcile(&gateway, &objects).await;
         if again {
             let failures = self.failures.entry(gateway.clone()).or_default();
-            let wait = RETRY.saturating_mul(1 << (*failures).min(16)).min(RETRY_AT_MOST);
+            let wait = rest((RETRY, RETRY_AT_MOST), *failures);
             *failures += 1;
             self.due.insert(gateway.clone(), now + wait);
         } else {

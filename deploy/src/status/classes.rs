@@ -7,6 +7,8 @@ use proto::{Kind, ObjectRef};
 use tokio::time::Instant;
 use translate::Classes;
 
+use crate::backoff::rest;
+
 /// The rests before the next attempt to make one: the first, and the longest.
 const RESTS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
@@ -65,8 +67,7 @@ impl OwnClasses {
     /// has to be heard of, and who removes it again and again must not make us as fast.
     pub(super) fn done(&mut self, name: &str, now: Instant) {
         if let Some(attempts) = self.classes.get_mut(name) {
-            let (first, longest) = RESTS;
-            let rest = first.saturating_mul(1 << attempts.in_a_row.min(16)).min(longest);
+            let rest = rest(RESTS, attempts.in_a_row);
             attempts.in_a_row = attempts.in_a_row.saturating_add(1);
             attempts.running = false;
             (attempts.made, attempts.next) = (Some(now), Some(now + rest));

@@ -28,7 +28,10 @@ use super::{
     page::{Page, Rests, UnderWay},
     server::{self, Outcome},
 };
-use crate::events::{self, News};
+use crate::{
+    backoff::rest,
+    events::{self, News},
+};
 
 /// How many objects are looked at before others have their turn to be heard.
 const AT_ONCE: usize = 100;
@@ -355,10 +358,6 @@ fn body(object: &ObjectRef, live: &Kept, write: Write) -> Value {
         body["status"] = status;
     }
     body
-}
-
-fn rest((first, longest): (Duration, Duration), failures: u32) -> Duration {
-    first.saturating_mul(1 << failures.min(16)).min(longest)
 }
 
 /// The time as a condition has it, to the second.

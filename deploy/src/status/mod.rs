@@ -33,6 +33,8 @@ use translate::{
     status::{Address, Condition, ListenerStatus, ParentStatus, Status},
 };
 
+use self::server::resource;
+
 /// All that we say of an object, as it would be applied. Conditions have no `lastTransitionTime`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Applied {
@@ -67,8 +69,7 @@ impl Applied {
     pub fn new(object: &ObjectRef, status: Option<&Status>, classes: Classes) -> Option<Self> {
         let own = own(object.kind, classes)?;
         let version = object.kind.versions().first().copied().unwrap_or_default();
-        let group = object.kind.group();
-        let api_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
+        let api_version = resource(object.kind, version).api_version;
         let nothing = Status::default();
         let says = status.is_some();
         let status = body(object.kind, status.unwrap_or(&nothing), own);

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use translate::status::Status;
 
 use super::lines::Line;
+use crate::backoff::rest;
 
 /// How long after a write events of a watch that are older than it may still come.
 const LATE: Duration = Duration::from_secs(30);
@@ -72,7 +73,7 @@ impl Rests {
     fn after(&self, repairs: u32) -> Duration {
         match repairs.checked_sub(1) {
             None => Duration::ZERO,
-            Some(more) => self.repair.saturating_mul(1 << more.min(16)).min(self.repair_at_most),
+            Some(more) => rest((self.repair, self.repair_at_most), more),
         }
     }
 }

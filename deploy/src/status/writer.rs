@@ -22,7 +22,7 @@ use super::{
     permissions,
     server::{self, Outcome, Server, apply, make_class},
 };
-use crate::events::Teller;
+use crate::{backoff::rest, events::Teller};
 
 /// The field manager of all that we say in statuses, and of nothing else that we write: where an API server
 /// does not tell a status from the rest, an apply of the one would take away the other. Each revision has
@@ -303,8 +303,4 @@ impl Writer {
             }
         }
     }
-}
-
-fn rest((first, longest): (Duration, Duration), times: u32) -> Duration {
-    first.saturating_mul(1 << times.min(16)).min(longest)
 }
